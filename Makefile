@@ -1,0 +1,59 @@
+# `make report` and `make test` are all a newcomer needs; the rest is for developers.
+# The virtual environment is made once, and again only when the pinned requirements change.
+PYTHON ?= python3
+CORES ?= 8
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: report test test-gpu lint format lock schema retry clean help
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+report: $(VENV)/.runtime  ## run the whole chain on the embedded default and write results/report.md
+	$(BIN)/snakemake --cores $(CORES) results/report.md
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+test-gpu: $(VENV)/.dev  ## run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest tests -m gpu $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev  ## ruff, mypy, snakefmt and Snakemake's linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/.dev  ## format Python and Snakemake sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+lock: $(VENV)/.dev  ## compile the pinned requirements from pyproject.toml
+	$(UV_COMPILE) -o requirements/runtime.txt
+	$(UV_COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
+
+schema: $(VENV)/.runtime  ## write the JSON schema and config/README.md anew from the config's models
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.config
+
+retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells, so that the next run tries them again
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.retry
+
+clean:  ## delete everything the workflow made (downloads stay)
+	rm -rf results logs .snakemake
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@

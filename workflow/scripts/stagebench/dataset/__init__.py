@@ -1,0 +1,1 @@
+"""From the archive to images, labels and pixels."""

@@ -1,0 +1,1 @@
+"""From images and an engine to timings and predictions."""

@@ -1,0 +1,1 @@
+"""From records to the table and the report. Imports no other room."""

@@ -1,0 +1,86 @@
+"""Risky work in a child process: what kills the child becomes a value, not the end of the stage."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from stagebench.records import StagebenchError
+
+_log = logging.getLogger(__name__)
+# The kernel's out-of-memory killer takes the process with the highest score first: 1000 is the most a process can ask for.
+_OOM_SCORE = "1000"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a child failed: one line for the row, and what is known beyond it."""
+
+    reason: str
+    signal: str | None
+    peak_memory_bytes: int
+
+
+def _child(sender: Connection, function: Callable[..., None], arguments: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    try:
+        function(**arguments)
+    except StagebenchError as error:
+        sender.send(error)
+        sys.exit(1)
+    except BaseException as error:  # whatever a library raises becomes the row's reason
+        _log.error("%s", traceback.format_exc())
+        lines = str(error).strip().splitlines() or ["no message"]
+        sender.send(f"{type(error).__name__}: {lines[0]}")
+        sys.exit(1)
+
+
+def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
+    """Run `function(**arguments)` in a forked child and wait for it; return None where it ended well.
+
+    The parent has started no threads and initialised no device, so a fork is safe, and spares the child its imports.
+
+    Returns:
+        A `Failure` where the child was killed by a signal, ran out of memory or raised an error of a library.
+
+    Raises:
+        StagebenchError: the one that the child raised.
+    """
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(sender, function, arguments))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child.start()
+    sender.close()
+    message: StagebenchError | str | None = None
+    try:
+        with contextlib.suppress(EOFError):
+            message = receiver.recv()
+        _, status, usage = os.wait4(child.pid or 0, 0)
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        receiver.close()
+    if isinstance(message, StagebenchError):
+        raise message
+    if status == 0:
+        return None
+    peak = usage.ru_maxrss * 1024  # Linux reports kibibytes (getrusage(2))
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return Failure(f"killed by {name}{hint} at a peak of {peak / 2**30:.2f} GiB", name, peak)
+    return Failure(message or f"ended with exit code {os.WEXITSTATUS(status)}", None, peak)
