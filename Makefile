@@ -39,7 +39,7 @@ lock: $(VENV)/.dev  ## compile the pinned requirements from pyproject.toml
 	$(UV_COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
 
 schema: $(VENV)/.runtime  ## write the JSON schema and config/README.md anew from the config's models
-	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.config
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.config_docs
 
 retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells, so that the next run tries them again
 	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.retry

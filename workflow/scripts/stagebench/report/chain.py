@@ -62,13 +62,13 @@ class Row:
 
     @property
     def reference(self) -> Mapping[str, Any]:
-        """Return the metrics of the framework's run that the row is held against; empty where there are none."""
+        """Return the metrics of the framework's run that the row is held against; empty if there are none."""
         validation = self.records.get("validation", {})
         return validation["metrics"] if validation.get("status") == "ok" else {}
 
     @property
     def reference_precision(self) -> str:
-        """Return the precision that the framework computed in (fp32 for int8 and fp8 rows); empty if unknown."""
+        """Return the precision that the framework computed in (fp32 for int8 rows); empty if unknown."""
         return str(self.records.get("validation", {}).get("cell", {}).get("precision", ""))
 
     def seconds(self) -> dict[str, float]:

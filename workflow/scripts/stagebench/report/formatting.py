@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: What stands where there is no figure.
 BLANK = "-"
@@ -22,7 +25,7 @@ def seconds(value: float | None) -> str:
 
 
 def latency(microseconds: float | None) -> str:
-    """Format a time per image with its unit, as the original does: microseconds, or milliseconds from 1000 on."""
+    """Format a time per image with its unit: microseconds, or milliseconds from 1000 on."""
     if microseconds is None:
         return BLANK
     if microseconds >= 1000:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from stagebench.records import StagebenchError, replacing
 from stagebench.report.chain import Row, load_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 #: The columns of the file, in their order.
 COLUMNS = (
@@ -50,7 +52,7 @@ def make_table(rows: Sequence[Mapping[str, Any]], table: Path) -> None:
 
 
 def read_table(table: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """Read the file back: the text of every column, by the row's key (device, model, engine, precision, bs)."""
+    """Read the file back: each row as column -> text, by its key (device, model, engine, precision, bs)."""
     frame = pd.read_csv(table, dtype=str, keep_default_na=False)
     if tuple(frame.columns) != COLUMNS:
         raise StagebenchError(f"{table}: its columns are not those of this version; delete it and run again")

@@ -1,0 +1,227 @@
+"""What machine this is: its stable identity, which decides what may be compared and reused, and its environment.
+
+The identity holds only what does not change while the machine stays the same; the environment is the block that the
+report shows. Everything is read from the kernel's own files and from the libraries' metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stagebench import gpu, records
+from stagebench.records import StagebenchError
+
+NONE = "none"
+# CPU features that decide which precisions run in hardware and how fast (names as in /proc/cpuinfo).
+_FEATURES = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimd",
+    "asimdhp",
+    "bf16",
+    "i8mm",
+)
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def identity() -> dict[str, Any]:
+    """Return the identity of this machine, as device records hold it.
+
+    Keys: present, machine, cpu, cpu_count (CPUs that this process may use), cpu_features, memory_bytes and gpu (None,
+    or name, uuid, compute_capability and memory_bytes).
+    """
+    cpu, features = _cpu()
+    return {
+        "present": True,
+        "machine": platform.machine(),
+        "cpu": cpu,
+        "cpu_count": len(os.sched_getaffinity(0)),
+        "cpu_features": features,
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpu": gpu.identity(),
+    }
+
+
+def absent(compute_capability: str) -> dict[str, Any]:
+    """Return the identity of a GPU machine that is not this one: all that is known is its compute capability."""
+    return {
+        "present": False,
+        "machine": NONE,
+        "cpu": NONE,
+        "cpu_count": 0,
+        "cpu_features": [],
+        "memory_bytes": 0,
+        "gpu": {"compute_capability": compute_capability},
+    }
+
+
+def fingerprint(known: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that differ where two machines differ in identity."""
+    text = json.dumps(known, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe(known: Mapping[str, Any]) -> str:
+    """Return an identity in one phrase."""
+    card = known.get("gpu")
+    parts = []
+    if known.get("present"):
+        parts.append(f"{known['cpu']}, {known['cpu_count']} CPUs, {known['memory_bytes'] / 2**30:.1f} GiB")
+    if card:
+        parts.append(f"{card.get('name', 'GPU')} (compute capability {card['compute_capability']})")
+    return " with ".join(parts) or NONE
+
+
+def require_same(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on where this machine is not the one of a device record.
+
+    Raises:
+        StagebenchError: the identities differ; the text describes both.
+    """
+    here = identity()
+    if fingerprint(record["identity"]) != fingerprint(here):
+        different = sorted(key for key in here if here[key] != record["identity"].get(key))
+        raise StagebenchError(
+            f"{path} describes {describe(record['identity'])}, but this job runs on {describe(here)} "
+            f"(different: {', '.join(different)}): run it on the former, or delete {path} to start over on this machine"
+        )
+
+
+def environment() -> dict[str, str]:
+    """Return the environment block of this machine: label -> text, "none" where a thing does not exist."""
+    here = identity()
+    versions = records.versions("torch", "torchvision", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+    return {
+        "Machine": _machine(),
+        "CPU": f"{here['cpu']}, {here['cpu_count']} CPUs usable of {os.cpu_count()}",
+        "CPU features": ", ".join(here["cpu_features"]) or NONE,
+        "Memory": f"{here['memory_bytes'] / 2**30:.1f} GiB",
+        "Network": _network(Path("/sys/class")),
+        "OS": _os_name(),
+        "Kernel": platform.release(),
+        **gpu.environment(),
+        "Docker": _first_line("docker", "--version"),
+        "Container": _container(),
+        "Framework": f"PyTorch {versions['torch']}, torchvision {versions['torchvision']}",
+        "CUDA toolkit": _nvcc(),
+        "Engines": ", ".join(
+            f"{label} {versions[name]}"
+            for label, name in (
+                ("TensorRT", "tensorrt"),
+                ("TensorRT-RTX", "tensorrt_rtx"),
+                ("OpenVINO", "openvino"),
+                ("ONNX Runtime", "onnxruntime"),
+            )
+        ),
+        "ONNX": versions["onnx"],
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+
+
+def probe(name: str, compute_capability: str | None, record: Path) -> None:
+    """Write the record of a device: this machine, or, with a compute capability, one that is known by that alone."""
+    watch = records.Stopwatch()
+    if compute_capability is None:
+        known, shown = identity(), environment()
+    else:
+        known = absent(compute_capability)
+        shown = {"Accelerator": f"not present here; compute capability {compute_capability}, built for ahead of time"}
+    records.write_json(
+        record,
+        records.make_record("device", watch=watch, name=name, identity=known, environment=shown),
+    )
+
+
+def memory_mb() -> int:
+    """Return the memory that jobs may use together, in MB (10^6 bytes): the machine's, or its control group's limit."""
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = _read(Path(path))
+        if text.isdigit():
+            limits.append(int(text))
+    return min(limits) // 10**6
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _cpu() -> tuple[str, list[str]]:
+    """Return the CPU's name and those of its features that matter here."""
+    fields = {}
+    for line in _read(_CPUINFO).split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        fields[key.strip()] = value.strip()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return fields.get("model name") or platform.processor() or NONE, [flag for flag in _FEATURES if flag in flags]
+
+
+def _machine() -> str:
+    names = [_read(Path(f"/sys/class/dmi/id/{key}")) for key in ("sys_vendor", "product_name")]
+    return " ".join(name for name in names if name) or NONE
+
+
+def _network(root: Path) -> str:
+    """Return the network adapters that have hardware behind them, with their rates, InfiniBand first."""
+    found = []
+    for port in sorted(root.glob("infiniband/*/ports/*")):
+        found.append(f"InfiniBand {port.parent.parent.name}: {_read(port / 'rate') or 'rate unknown'}")
+    for adapter in sorted(root.glob("net/*")):
+        if not (adapter / "device").exists():  # loopback, bridges and tunnels have no device
+            continue
+        speed = _read(adapter / "speed")
+        rate = f"{speed} Mb/s" if speed.isdigit() and int(speed) > 0 else "rate unknown"
+        found.append(f"{adapter.name}: {rate}")
+    return "; ".join(found) or NONE
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _first_line(*command: str) -> str:
+    """Return the first line that a program prints; "none" where there is no such program."""
+    if shutil.which(command[0]) is None:
+        return NONE
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    lines = done.stdout.strip().splitlines()
+    return lines[0] if done.returncode == 0 and lines else NONE
+
+
+def _nvcc() -> str:
+    if shutil.which("nvcc") is None:
+        return NONE
+    done = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, timeout=20, check=False)
+    return next((line.strip() for line in done.stdout.splitlines() if "release" in line), NONE)
+
+
+def _container() -> str:
+    """Return the kind of container this process runs in, by the marks that the runtimes leave."""
+    if Path("/.dockerenv").exists():
+        return "Docker"
+    if Path("/run/.containerenv").exists():
+        return "Podman"
+    return os.environ.get("container") or ("Apptainer" if "APPTAINER_NAME" in os.environ else NONE)
