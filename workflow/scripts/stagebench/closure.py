@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parent
 
 # What all stages import. An edit here reruns nothing; `records.FORMAT` is raised by hand when it should.
 PLUMBING = frozenset(
-    {"closure.py", "config.py", "exclusive.py", "logs.py", "records.py", "supervise.py", "engines/__init__.py"}
+    {
+        "closure.py",
+        "config.py",
+        "exclusive.py",
+        "logs.py",
+        "records.py",
+        "stage.py",
+        "supervise.py",
+        "engines/__init__.py",
+    }
 )
 
 

@@ -226,7 +226,7 @@ def load(raw: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
-        raise StagebenchError("config: " + "; ".join(_explain(raw, entry) for entry in error.errors())) from None
+        raise StagebenchError("config: " + "; ".join(_explain(entry) for entry in error.errors())) from None
 
 
 def _nearest(name: str, choices: Any) -> str:
@@ -235,7 +235,7 @@ def _nearest(name: str, choices: Any) -> str:
     return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(choices)}"
 
 
-def _explain(raw: Mapping[str, Any], entry: Any) -> str:
+def _explain(entry: Any) -> str:
     """Turn one of pydantic's errors into a clause that names the key."""
     location = [str(part) for part in entry["loc"]]
     # After `weights` pydantic names the member of the union, which is no key.

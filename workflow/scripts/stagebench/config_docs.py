@@ -77,9 +77,7 @@ def readme() -> str:
         parts.append(f"\n## `{key}`\n\n{(section.__doc__ or '').strip().splitlines()[0]}\n")
         rows = [("key", "type", "default", "meaning"), ("---", "---", "---", "---")]
         for name, field in section.model_fields.items():
-            default = (
-                "required" if field.default is PydanticUndefined else f"`{json.dumps(_plain(field.default))}`"
-            )
+            default = "required" if field.default is PydanticUndefined else f"`{json.dumps(_plain(field.default))}`"
             rows.append((f"`{name}`", _type_of(field.annotation), default, field.description or ""))
         parts.append("\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n")
     return "".join(parts)

@@ -183,9 +183,10 @@ def _machine() -> str:
 
 def _network(root: Path) -> str:
     """Return the network adapters that have hardware behind them, with their rates, InfiniBand first."""
-    found = []
-    for port in sorted(root.glob("infiniband/*/ports/*")):
-        found.append(f"InfiniBand {port.parent.parent.name}: {_read(port / 'rate') or 'rate unknown'}")
+    found = [
+        f"InfiniBand {port.parent.parent.name}: {_read(port / 'rate') or 'rate unknown'}"
+        for port in sorted(root.glob("infiniband/*/ports/*"))
+    ]
     for adapter in sorted(root.glob("net/*")):
         if not (adapter / "device").exists():  # loopback, bridges and tunnels have no device
             continue
@@ -224,4 +225,5 @@ def _container() -> str:
         return "Docker"
     if Path("/run/.containerenv").exists():
         return "Podman"
-    return os.environ.get("container") or ("Apptainer" if "APPTAINER_NAME" in os.environ else NONE)
+    # systemd-nspawn and LXC set the variable `container`, in lower case.
+    return os.environ.get("container") or ("Apptainer" if "APPTAINER_NAME" in os.environ else NONE)  # noqa: SIM112

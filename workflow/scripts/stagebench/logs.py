@@ -33,7 +33,5 @@ def progress(items: Iterable[T], label: str, total: int | None = None, unit: str
 @contextmanager
 def progress_bar(label: str, total: int | None = None, unit: str = "it", **options: Any) -> Iterator[Any]:
     """Yield a bar whose `update(n)` is called as work is done; invisible where there is no terminal."""
-    with tqdm(
-        desc=label, total=total, unit=unit, leave=False, disable=not sys.stderr.isatty(), **options
-    ) as bar:
+    with tqdm(desc=label, total=total, unit=unit, leave=False, disable=not sys.stderr.isatty(), **options) as bar:
         yield bar

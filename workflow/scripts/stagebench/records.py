@@ -103,7 +103,7 @@ class Stopwatch:
         return time.perf_counter() - self._start
 
 
-def make_record(  # noqa: PLR0913 - the envelope has these fields
+def make_record(
     kind: str,
     *,
     watch: Stopwatch,

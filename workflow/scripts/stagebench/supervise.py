@@ -18,7 +18,7 @@ from typing import Any
 from stagebench.records import StagebenchError
 
 _log = logging.getLogger(__name__)
-# The kernel's out-of-memory killer takes the process with the highest score first: 1000 is the most a process can ask for.
+# The kernel's out-of-memory killer takes the process with the highest score first; 1000 is the highest (proc(5)).
 _OOM_SCORE = "1000"
 
 

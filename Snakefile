@@ -1,0 +1,38 @@
+"""ResNet-50 image classification, measured from the data set's archive to the report.
+
+The rules of each stage stand in a file of their own, in the order of the data's way.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+# What `docker build -t stagebench:0.1.0 .` makes; it has an effect only with `--sdm apptainer`.
+container: "docker://stagebench:0.1.0"
+
+
+# Limits on these hold for each machine by itself, not for a whole cluster.
+resource_scopes:
+    gpu="local",
+    machine="local",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/model.smk"
+include: "workflow/rules/engine.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/report.md",
+    localrule: True
+    message:
+        "The report is written: results/report.md"

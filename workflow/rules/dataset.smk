@@ -1,0 +1,105 @@
+"""From an archive to labelled images and decoded pixels.
+
+Takes: the config's `datasets`; downloads into resources/{dataset}/.
+Leaves: results/datasets/{dataset}/images/ with manifest.csv and dataset.json beside it, and pixels/{recipe}.npy.
+"""
+
+MADE = [name for name, entry in CONFIG.datasets.items() if entry.archive is None]
+RECIPES = {
+    model.preprocessing.recipe(DECODER): model.preprocessing
+    for model in CONFIG.models.values()
+}
+
+
+rule make_sample:
+    output:
+        archive="resources/{dataset}/archive.tar",
+        record="resources/{dataset}/archive.json",
+    log:
+        "logs/make_sample/{dataset}.log",
+    wildcard_constraints:
+        dataset=any_of(MADE),
+    resources:
+        mem_mb=1000,
+    params:
+        images=lambda wildcards: dataset_entry(wildcards).images,
+        code=code_of("make_sample.py"),
+        format=FORMAT,
+    message:
+        "Make the archive of the data set {wildcards.dataset} from photographs"
+    script:
+        "../scripts/make_sample.py"
+
+
+rule download_archive:
+    output:
+        archive="resources/{dataset}/archive.tar",
+        record="resources/{dataset}/archive.json",
+    log:
+        "logs/download_archive/{dataset}.log",
+    wildcard_constraints:
+        dataset=any_of(set(CONFIG.datasets) - set(MADE)),
+    retries: 2
+    resources:
+        mem_mb=500,
+    params:
+        url=lambda wildcards: dataset_entry(wildcards).archive.url,
+        path=lambda wildcards: dataset_entry(wildcards).archive.path,
+        md5=lambda wildcards: dataset_entry(wildcards).archive.md5,
+        code=code_of("download_archive.py"),
+        format=FORMAT,
+    message:
+        "Fetch the archive of the data set {wildcards.dataset} and check its MD5"
+    script:
+        "../scripts/download_archive.py"
+
+
+rule extract_dataset:
+    input:
+        # Only its record decides whether the archive is another one: gigabytes are not hashed to plan a run.
+        archive=ancient("resources/{dataset}/archive.tar"),
+        archive_record="resources/{dataset}/archive.json",
+    output:
+        images=directory("results/datasets/{dataset}/images"),
+        manifest="results/datasets/{dataset}/manifest.csv",
+        record="results/datasets/{dataset}/dataset.json",
+    log:
+        "logs/extract_dataset/{dataset}.log",
+    resources:
+        mem_mb=1000,
+    params:
+        labels=lambda wildcards: dataset_entry(wildcards).label_kind,
+        expected=lambda wildcards: dataset_entry(wildcards).images,
+        code=code_of("extract_dataset.py"),
+        format=FORMAT,
+    message:
+        "Extract the images of the data set {wildcards.dataset} into class folders and count them"
+    script:
+        "../scripts/extract_dataset.py"
+
+
+rule decode_pixels:
+    input:
+        manifest="results/datasets/{dataset}/manifest.csv",
+        dataset_record="results/datasets/{dataset}/dataset.json",
+    output:
+        pixels="results/datasets/{dataset}/pixels/{recipe}.npy",
+        record="results/datasets/{dataset}/pixels/{recipe}.json",
+    log:
+        "logs/decode_pixels/{dataset}/{recipe}.log",
+    wildcard_constraints:
+        recipe=any_of(RECIPES),
+    threads: 8
+    resources:
+        mem_mb=1000,
+    params:
+        preprocessing=lambda wildcards: RECIPES[wildcards.recipe].model_dump(
+            mode="json"
+        ),
+        subset=subset_of,
+        code=code_of("decode_pixels.py"),
+        format=FORMAT,
+    message:
+        "Decode the images of the data set {wildcards.dataset} once, into one file of pixels"
+    script:
+        "../scripts/decode_pixels.py"

@@ -1,0 +1,64 @@
+"""From prepared ONNX files to engines.
+
+Takes: results/models/{model}/{variant}.onnx (for torch the weights themselves).
+Leaves: results/devices/{device}.json and results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine with
+its record, which is always written: where nothing could be built it says why.
+"""
+
+
+def engine_source(wildcards):
+    """The model file that an engine is built from."""
+    variant = engines.get(wildcards.engine).variant(wildcards.precision)
+    if variant == "weights":
+        return f"resources/weights/{wildcards.model}.pth"
+    return f"results/models/{wildcards.model}/{variant}.onnx"
+
+
+rule probe_device:
+    output:
+        record="results/devices/{device}.json",
+    log:
+        "logs/probe_device/{device}.log",
+    resources:
+        mem_mb=500,
+    params:
+        compute_capability=lambda wildcards: CONFIG.devices[
+            wildcards.device
+        ].compute_capability,
+        hardware=hardware_of,
+        code=code_of("probe_device.py"),
+        format=FORMAT,
+    message:
+        "Find out what machine {wildcards.device} is"
+    script:
+        "../scripts/probe_device.py"
+
+
+rule build_engine:
+    input:
+        source=engine_source,
+        source_record=lambda wildcards: str(
+            Path(engine_source(wildcards)).with_suffix(".json")
+        ),
+        device=device_record,
+    output:
+        engine="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",
+        record="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.json",
+    log:
+        "logs/build_engine/{device}/{model}/{engine}/{precision}/batch{batch}.log",
+    threads: 4
+    resources:
+        mem_mb=4000,
+        gpu=lambda wildcards: int(on_gpu(wildcards.engine)),
+    params:
+        architecture=architecture_of,
+        preprocessing=preprocessing_of,
+        options={},
+        library=lambda wildcards: library_of(wildcards.engine),
+        engine_code=lambda wildcards: code_of_engine(wildcards.engine),
+        code=code_of("build_engine.py"),
+        format=FORMAT,
+    message:
+        "Build the {wildcards.engine} engine of {wildcards.model} in {wildcards.precision} for batches of {wildcards.batch}"
+    script:
+        "../scripts/build_engine.py"

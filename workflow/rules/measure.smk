@@ -1,0 +1,113 @@
+"""From engines to measured figures.
+
+Takes: engines, or the weights for torch, which is the reference; the images and their decoded pixels.
+Leaves: results/inference/…/batch{batch}.json and results/validation/…/batch{batch}.json, each with its raw samples
+beside it (.npz). A cell that could not be measured has a record, too, which says why.
+
+Timed jobs hold the whole machine: they take all of the resource `machine`, of which every other job takes one unit.
+"""
+
+WHOLE_MACHINE = 100
+
+
+def cell_of(wildcards):
+    """The wildcards that name a cell, as plain values."""
+    named = {
+        key: getattr(wildcards, key)
+        for key in ("device", "model", "engine", "precision")
+        if hasattr(wildcards, key)
+    }
+    return named | {"batch": int(wildcards.batch)}
+
+
+def pixels_of(suffix):
+    """An input function: the decoded pixels of the model's data set, or nothing where they are switched off."""
+
+    def chosen(wildcards):
+        if not dataset_entry(wildcards).pixels:
+            return []
+        recipe = model_of(wildcards).preprocessing.recipe(DECODER)
+        return f"results/datasets/{dataset_of(wildcards)}/pixels/{recipe}{suffix}"
+
+    return chosen
+
+
+def validation_device_has_gpu(wildcards):
+    """Whether torch will run on a GPU here: it takes the card where there is one."""
+    return runs_here() and gpu.gpu_present()
+
+
+rule run_validation:
+    input:
+        weights="resources/weights/{model}.pth",
+        weights_record="resources/weights/{model}.json",
+        device=device_record,
+        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+    output:
+        record="results/validation/{device}/{model}/{precision}/batch{batch}.json",
+        samples="results/validation/{device}/{model}/{precision}/batch{batch}.npz",
+    log:
+        "logs/run_validation/{device}/{model}/{precision}/batch{batch}.log",
+    resources:
+        machine=WHOLE_MACHINE,
+        mem_mb=4000,
+        gpu=lambda wildcards: int(validation_device_has_gpu(wildcards)),
+    params:
+        cell=cell_of,
+        architecture=architecture_of,
+        preprocessing=preprocessing_of,
+        subset=subset_of,
+        measurement={
+            "repeats": CONFIG.measurement.validation_repeats,
+            "cached_repeats": 0,
+            "protocol": CONFIG.measurement.protocol,
+        },
+        library=lambda wildcards: library_of("torch"),
+        engine_code=code_of_engine("torch"),
+        code=code_of("run_validation.py"),
+        format=FORMAT,
+    message:
+        "Validate {wildcards.model} with torch in {wildcards.precision}, batches of {wildcards.batch}"
+    script:
+        "../scripts/run_validation.py"
+
+
+rule run_inference:
+    input:
+        engine="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",
+        build_record="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.json",
+        device=device_record,
+        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        # Its record tells whether it is another file: gigabytes are not hashed to plan a run.
+        pixels=lambda wildcards: [
+            ancient(path) for path in [pixels_of(".npy")(wildcards)] if path
+        ],
+        pixels_record=pixels_of(".json"),
+    output:
+        record="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.json",
+        samples="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.npz",
+    log:
+        "logs/run_inference/{device}/{model}/{engine}/{precision}/batch{batch}.log",
+    resources:
+        machine=WHOLE_MACHINE,
+        mem_mb=4000,
+        gpu=lambda wildcards: int(on_gpu(wildcards.engine)),
+    params:
+        cell=cell_of,
+        preprocessing=preprocessing_of,
+        subset=subset_of,
+        measurement={
+            "repeats": CONFIG.measurement.repeats,
+            "cached_repeats": CONFIG.measurement.cached_repeats,
+            "protocol": CONFIG.measurement.protocol,
+        },
+        library=lambda wildcards: library_of(wildcards.engine),
+        engine_code=lambda wildcards: code_of_engine(wildcards.engine),
+        code=code_of("run_inference.py"),
+        format=FORMAT,
+    message:
+        "Run {wildcards.model} with {wildcards.engine} in {wildcards.precision}, batches of {wildcards.batch}"
+    script:
+        "../scripts/run_inference.py"

@@ -1,0 +1,21 @@
+"""Fetch a data set's archive and check its MD5."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.dataset.download import fetch_archive
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        fetch_archive(
+            archive=Path(snakemake.output.archive),
+            record=Path(snakemake.output.record),
+            url=snakemake.params.url,
+            path=snakemake.params.path,
+            md5=snakemake.params.md5,
+        )

@@ -1,0 +1,23 @@
+"""Export a model to ONNX."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.model.export import export_model
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        export_model(
+            weights=Path(snakemake.input.weights),
+            weights_record=Path(snakemake.input.weights_record),
+            out=Path(snakemake.output.onnx),
+            record=Path(snakemake.output.record),
+            architecture=snakemake.params.architecture,
+            preprocessing=snakemake.params.preprocessing,
+            manifest=Path(snakemake.input.manifest),
+        )

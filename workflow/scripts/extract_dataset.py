@@ -1,0 +1,23 @@
+"""Extract an archive into class folders, with a manifest beside them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.dataset.archive import extract_archive
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        extract_archive(
+            archive=Path(snakemake.input.archive),
+            archive_record=Path(snakemake.input.archive_record),
+            images=Path(snakemake.output.images),
+            manifest=Path(snakemake.output.manifest),
+            record=Path(snakemake.output.record),
+            labels=snakemake.params.labels,
+            expected=snakemake.params.expected,
+        )

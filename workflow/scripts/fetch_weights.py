@@ -1,0 +1,22 @@
+"""Fetch a checkpoint and check its SHA-256."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.model.weights import fetch_weights
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        fetch_weights(
+            weights=Path(snakemake.output.weights),
+            record=Path(snakemake.output.record),
+            url=snakemake.params.url,
+            file=snakemake.params.file,
+            sha256=snakemake.params.sha256,
+            architecture=snakemake.params.architecture,
+        )

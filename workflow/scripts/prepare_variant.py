@@ -1,0 +1,26 @@
+"""Prepare a model file whose tensor types are a precision."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.model.variants import prepare_variant
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        prepare_variant(
+            variant=snakemake.wildcards.variant,
+            simplified=Path(snakemake.input.simplified),
+            simplified_record=Path(snakemake.input.simplified_record),
+            out=Path(snakemake.output.onnx),
+            record=Path(snakemake.output.record),
+            weights=Path(snakemake.input.weights),
+            weights_record=Path(snakemake.input.weights_record),
+            architecture=snakemake.params.architecture,
+            preprocessing=snakemake.params.preprocessing,
+            manifest=Path(snakemake.input.manifest),
+        )

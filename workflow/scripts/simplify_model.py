@@ -1,0 +1,22 @@
+"""Simplify an exported model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.model.simplify import simplify_model
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        simplify_model(
+            exported=Path(snakemake.input.exported),
+            exported_record=Path(snakemake.input.exported_record),
+            out=Path(snakemake.output.onnx),
+            record=Path(snakemake.output.record),
+            preprocessing=snakemake.params.preprocessing,
+            manifest=Path(snakemake.input.manifest),
+        )

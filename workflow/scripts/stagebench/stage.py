@@ -1,0 +1,31 @@
+"""The frame of a rule's script: its log file, and one clear line where it fails."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stagebench import logs
+from stagebench.records import StagebenchError
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def logged(log: str | Path) -> Iterator[None]:
+    """Run a stage: what it logs goes to the file `log`, an error that a user can act on ends it with that one line."""
+    path = Path(log)
+    path.unlink(missing_ok=True)
+    logs.start(path)
+    try:
+        yield
+    except StagebenchError as error:
+        _log.debug("", exc_info=error)
+        _log.error("%s", error)
+        sys.exit(1)
+    except BaseException:
+        _log.exception("the stage broke off")
+        raise
