@@ -1,0 +1,83 @@
+"""Risky work in a child: whatever ends the child becomes a value."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stagebench import exclusive, supervise
+from stagebench.records import StagebenchError
+
+
+def test_work_that_ends_well_leaves_its_file(tmp_path):
+    target = tmp_path / "made"
+    assert supervise.run(target.write_text, data="whole") is None
+    assert target.read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_kill_is_told_with_its_signal_and_the_peak_memory(name):
+    failure = supervise.run(lambda: os.kill(os.getpid(), getattr(signal, name)))
+    assert failure.signal == name
+    assert f"killed by {name}" in failure.reason
+    assert 2**20 < failure.peak_memory_bytes < 2**40
+
+
+def test_memory_that_the_child_took_counts_in_its_peak():
+    def take():
+        block = bytearray(300 * 2**20)
+        block[:: 2**12] = b"x" * len(block[:: 2**12])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert supervise.run(take).peak_memory_bytes > 300 * 2**20
+
+
+def test_an_error_of_a_library_becomes_a_reason_of_one_line():
+    def fail():
+        raise RuntimeError("first line\nsecond line")
+
+    failure = supervise.run(fail)
+    assert failure.reason == "RuntimeError: first line"
+    assert failure.signal is None
+
+
+def test_an_error_for_the_user_is_raised_as_it_was():
+    def refuse():
+        raise StagebenchError("x: wrong; do this")
+
+    with pytest.raises(StagebenchError, match="x: wrong; do this"):
+        supervise.run(refuse)
+
+
+def test_an_exit_code_is_told():
+    assert supervise.run(lambda: os._exit(7)).reason == "ended with exit code 7"
+
+
+def test_the_child_is_the_first_that_the_kernel_takes(tmp_path):
+    target = tmp_path / "score"
+    supervise.run(lambda: target.write_text(Path("/proc/self/oom_score_adj").read_text()))
+    assert target.read_text().strip() == "1000"
+
+
+def test_two_timed_runs_exclude_each_other(tmp_path, repository):
+    """A second process waits for the lock, and gets it when the first one ends."""
+    lock, order = tmp_path / "lock", tmp_path / "order"
+    code = (
+        "import sys; from pathlib import Path; from stagebench import exclusive\n"
+        "with exclusive.machine(Path(sys.argv[1])), open(sys.argv[2], 'a') as file: file.write('second\\n')"
+    )
+    with exclusive.machine(lock):
+        other = subprocess.Popen(
+            [sys.executable, "-c", code, str(lock), str(order)],
+            env={**os.environ, "PYTHONPATH": str(repository / "workflow/scripts")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert "waiting for it to end" in other.stderr.readline()
+        order.write_text("first\n")
+    assert other.wait(timeout=30) == 0
+    other.stderr.close()
+    assert order.read_text() == "first\nsecond\n"

@@ -1,0 +1,253 @@
+"""What is changed | what reruns: the table that DESIGN's rules of staleness come down to.
+
+Every line starts from the same finished run, makes one change, asks Snakemake what it would do, and takes the change
+back. Libraries and hardware change from outside: through a distribution's metadata and the kernel's description of the
+CPU, as they would on a real machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stagebench import records
+
+PACKAGE = "workflow/scripts/stagebench"
+REPORT = {"make_table", "write_report"}
+BUILDS = {"build_engine"} | {"run_inference"} | REPORT
+NOTHING: set[str] = set()
+
+
+@contextlib.contextmanager
+def edited(path: Path, edit: Callable[[str], str]) -> Iterator[None]:
+    """Change a file's text, and put it back with its time of modification."""
+    before, times = path.read_text(), path.stat()
+    after = edit(before)
+    assert after != before
+    path.write_text(after)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def code(name: str) -> Callable[[Path], contextlib.AbstractContextManager[None]]:
+    """Add a statement to a module: an edit that is no comment."""
+    return lambda folder: edited(folder / PACKAGE / name, lambda text: f"{text}\n_EDITED = True\n")
+
+
+def config(**changes) -> Callable[[Path], contextlib.AbstractContextManager[None]]:
+    """Change the config: section -> keys, merged two levels deep."""
+    import yaml
+
+    def merge(text: str) -> str:
+        merged = yaml.safe_load(text)
+        for section, values in changes.items():
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    merged.setdefault(section, {}).setdefault(key, {}).update(value)
+                else:
+                    merged.setdefault(section, {})[key] = value
+        return yaml.safe_dump(merged)
+
+    return lambda folder: edited(folder / "small.yaml", merge)
+
+
+@contextlib.contextmanager
+def touched(folder: Path, *roots: str) -> Iterator[None]:
+    """Give every file below the roots a new time of modification, contents unchanged."""
+    files = [file for root in roots for file in sorted((folder / root).rglob("*")) if file.is_file()]
+    assert len(files) > 20
+    times = {file: file.stat() for file in files}
+    for file in files:
+        os.utime(file)
+    try:
+        yield
+    finally:
+        for file, before in times.items():
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def nothing(folder: Path) -> Iterator[None]:
+    yield
+
+
+@contextlib.contextmanager
+def new_engine(folder: Path) -> Iterator[None]:
+    """A file more in engines/."""
+    added = folder / PACKAGE / "engines" / "another.py"
+    shutil.copy(folder / PACKAGE / "engines" / "noop.py", added)
+    try:
+        yield
+    finally:
+        added.unlink()
+
+
+@contextlib.contextmanager
+def engine_file_deleted(folder: Path) -> Iterator[None]:
+    file = folder / "results/engines/local/tiny/openvino/int8/batch4.engine"
+    aside = file.with_name("aside")
+    file.rename(aside)
+    try:
+        yield
+    finally:
+        aside.rename(file)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    change: str
+    make: Callable[[Path], contextlib.AbstractContextManager[None]]
+    reruns: set[str]
+    #: What each job of the timed and building rules is about, where not all of them rerun.
+    only: str = ""
+
+
+CASES = [
+    Case("nothing", nothing, NOTHING),
+    Case("touch of all sources", lambda folder: touched(folder, "workflow", "config"), NOTHING),
+    Case("touch of all artifacts", lambda folder: touched(folder, "results", "resources"), NOTHING),
+    Case(
+        "an edit of dataset/images.py",
+        code("dataset/images.py"),
+        {
+            "decode_pixels",
+            "fit_demo_weights",
+            "export_model",
+            "simplify_model",
+            "prepare_variant",
+            "run_validation",
+        }
+        | BUILDS,
+    ),
+    Case("an edit of model/variants.py", code("model/variants.py"), {"prepare_variant"} | BUILDS),
+    Case("an edit of engines/openvino.py", code("engines/openvino.py"), BUILDS, only="engine=openvino"),
+    Case(
+        "an edit of measure/statistics.py", code("measure/statistics.py"), {"run_validation", "run_inference"} | REPORT
+    ),
+    Case("an edit of records.py", code("records.py"), NOTHING),
+    Case("an edit of config.py", code("config.py"), NOTHING),
+    Case("an edit of report/markdown.py", code("report/markdown.py"), {"write_report"}),
+    Case("an edit of report/table.py", code("report/table.py"), REPORT),
+    Case("a new engine file", new_engine, NOTHING),
+    Case(
+        "a precision added",
+        config(cases={"precisions": ["fp32", "int8", "bf16"]}),
+        {"prepare_variant", "run_validation"} | BUILDS,
+        only="precision=bf16|variant=bf16",
+    ),
+    Case("a precision removed", config(cases={"precisions": ["fp32"]}), REPORT),
+    Case("a batch size added", config(cases={"batch_sizes": [4, 2]}), {"run_validation"} | BUILDS, only="batch=2$"),
+    Case("repeats changed", config(measurement={"repeats": 2}), {"run_inference"} | REPORT),
+    Case("pixels switched off", config(datasets={"sample": {"pixels": False}}), {"run_inference"} | REPORT),
+    Case("one engine file deleted", engine_file_deleted, NOTHING),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.change)
+def test_what_reruns(finished, case):
+    with case.make(finished.folder):
+        planned = finished.planned()
+    assert set(planned) == case.reruns
+    for rule in ("build_engine", "run_inference", "run_validation", "prepare_variant"):
+        for wildcards in planned.get(rule, []):
+            assert re.search(case.only, wildcards), f"{rule}: {wildcards}"
+
+
+def test_a_raised_format_reruns_everything(finished):
+    everything = set(finished.planned(environment={}, target="results/report.md"))
+    assert everything == NOTHING
+    raised = lambda text: text.replace(f"FORMAT = {records.FORMAT}", f"FORMAT = {records.FORMAT + 1}")  # noqa: E731
+    with edited(finished.folder / PACKAGE / "records.py", raised):
+        planned = set(finished.planned())
+    assert {"make_sample", "extract_dataset", "fit_demo_weights", "probe_device", "run_inference"} <= planned
+
+
+def test_a_deleted_engine_file_is_built_again_as_a_target_or_for_its_inference(finished):
+    engine = "results/engines/local/tiny/openvino/int8/batch4.engine"
+    with engine_file_deleted(finished.folder):
+        assert set(finished.planned(engine)) == {"build_engine"}
+        row = finished.planned("results/inference/local/tiny/openvino/int8/batch4.json", environment={})
+        assert row == {}
+        done = finished.run(
+            "results/report.md", "--dry-run", "--forcerun", "results/inference/local/tiny/openvino/int8/batch4.json"
+        )
+        from workflow_project import plan
+
+        assert {"build_engine", "run_inference"} <= set(plan(done.stdout + done.stderr))
+
+
+def test_a_changed_checksum_reruns_the_download_and_all_that_follows(finished, tmp_path):
+    """A data set with an archive: the expected MD5 is a parameter of the download."""
+    archive = finished.folder / "resources/sample/archive.tar"
+    entry = {
+        "archive": {"path": str(archive), "md5": records.digest(archive, "md5")},
+        "labels": "sample",
+        "images": 32,
+        "pixels": False,
+    }
+    with config(datasets={"copied": entry})(finished.folder):
+        done = finished.run("results/datasets/copied/manifest.csv")
+        assert done.returncode == 0, done.stderr
+        assert finished.planned("results/datasets/copied/manifest.csv") == {}
+    entry["archive"]["md5"] = "0" * 32
+    with config(datasets={"copied": entry})(finished.folder):
+        planned = finished.planned("results/datasets/copied/manifest.csv")
+        assert set(planned) == {"download_archive", "extract_dataset"}
+        done = finished.run("results/datasets/copied/manifest.csv")
+        assert done.returncode != 0
+        assert "0" * 32 in done.stderr + done.stdout
+        assert records.digest(archive, "md5") in done.stderr + done.stdout
+
+
+def test_another_version_of_an_engine_library_reruns_its_cells(finished, tmp_path):
+    """A distribution's metadata found before the installed one tells another version."""
+    fake = tmp_path / "onnxruntime-0.0.1.dist-info"
+    fake.mkdir()
+    (fake / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime\nVersion: 0.0.1\n")
+    planned = finished.planned(environment={"PYTHONPATH": str(tmp_path)})
+    assert set(planned) == BUILDS
+    for rule in ("build_engine", "run_inference"):
+        assert all("engine=onnxruntime" in wildcards for wildcards in planned[rule])
+
+
+def test_other_hardware_reruns_what_depends_on_the_machine(finished, tmp_path):
+    """The kernel tells of another CPU: the device is probed again, engines and figures follow, models stay."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib\n"
+        "_read = pathlib.Path.read_text\n"
+        "def read_text(self, *args, **kwargs):\n"
+        "    text = _read(self, *args, **kwargs)\n"
+        "    return text.replace('model name\\t: ', 'model name\\t: Another ') if str(self) == '/proc/cpuinfo' else text\n"
+        "pathlib.Path.read_text = read_text\n"
+    )
+    planned = finished.planned(environment={"PYTHONPATH": str(tmp_path)})
+    assert set(planned) == {"probe_device", "run_validation"} | BUILDS
+
+
+def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
+    """On a cluster the device's record is held: a job compares it with the machine it got."""
+    record = finished.folder / "results/devices/local.json"
+    with edited(record, lambda text: re.sub(r'"cpu_count": \d+', '"cpu_count": 4096', text)):
+        done = finished.command(
+            sys.executable,
+            "-c",
+            "from pathlib import Path; from stagebench import device, records\n"
+            "path = Path('results/devices/local.json'); device.require_same(records.read_record(path), path)",
+            environment={"PYTHONPATH": str(finished.folder / "workflow/scripts")},
+        )
+    assert done.returncode != 0
+    assert "4096 CPUs" in done.stderr.strip().splitlines()[-1]
+    assert "different: cpu_count" in done.stderr.strip().splitlines()[-1]

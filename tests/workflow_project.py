@@ -1,0 +1,88 @@
+"""A copy of the project to run Snakemake in, with a config of a small network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+SMALL = {
+    "cases": {
+        "models": ["tiny"],
+        "engines": ["onnxruntime", "openvino"],
+        "precisions": ["fp32", "int8"],
+        "batch_sizes": [4],
+    },
+    "models": {"tiny": {"architecture": "tiny.tiny_resnet", "weights": "demo", "dataset": "sample"}},
+    "datasets": {"sample": {"images": 32}},
+    "measurement": {"repeats": 1},
+}
+
+
+@dataclass
+class Project:
+    """A checkout with its config; `run` starts Snakemake in it."""
+
+    folder: Path
+
+    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project with its tests importable, and return it with its output."""
+        paths = [str(self.folder / "tests"), *filter(None, [(environment or {}).get("PYTHONPATH")])]
+        return subprocess.run(
+            arguments,
+            cwd=self.folder,
+            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def run(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on the small config."""
+        return self.command(
+            sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "small.yaml", **options
+        )
+
+    def planned(self, target: str = "results/report.md", **options) -> dict[str, list[str]]:
+        """Return what a run would do: rule -> the wildcards of its jobs."""
+        done = self.run(target, "--dry-run", **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return plan(done.stdout + done.stderr)
+
+    def configure(self, **changes) -> None:
+        """Write the small config with top-level sections changed."""
+        merged = {key: {**SMALL.get(key, {}), **changes.get(key, {})} for key in {**SMALL, **changes}}
+        (self.folder / "small.yaml").write_text(yaml.safe_dump(merged))
+
+
+def plan(output: str) -> dict[str, list[str]]:
+    """Read the jobs that a dry run lists."""
+    jobs: dict[str, list[str]] = {}
+    for block in re.split(r"\n(?=\[[A-Z][a-z]{2} [A-Z][a-z]{2} )", output):
+        found = re.search(r"^\s+log: logs/(\w+)", block, flags=re.MULTILINE)
+        if found:
+            wildcards = re.search(r"^\s+wildcards: (.*)$", block, flags=re.MULTILINE)
+            jobs.setdefault(found.group(1), []).append(wildcards.group(1) if wildcards else "")
+    return jobs
+
+
+def copy_of_repository(repository: Path, target: Path) -> None:
+    """Copy what git tracks or would track, as it stands."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (repository / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, target / name)
