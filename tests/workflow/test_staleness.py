@@ -230,7 +230,8 @@ def test_other_hardware_reruns_what_depends_on_the_machine(finished, tmp_path):
         "_read = pathlib.Path.read_text\n"
         "def read_text(self, *args, **kwargs):\n"
         "    text = _read(self, *args, **kwargs)\n"
-        "    return text.replace('model name\\t: ', 'model name\\t: Another ') if str(self) == '/proc/cpuinfo' else text\n"
+        "    other = text.replace('model name\\t: ', 'model name\\t: Another ')\n"
+        "    return other if str(self) == '/proc/cpuinfo' else text\n"
         "pathlib.Path.read_text = read_text\n"
     )
     planned = finished.planned(environment={"PYTHONPATH": str(tmp_path)})
