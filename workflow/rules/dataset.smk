@@ -39,7 +39,6 @@ rule download_archive:
         "logs/download_archive/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(MADE)),
-    retries: 2
     resources:
         mem_mb=500,
     params:

@@ -16,7 +16,6 @@ rule fetch_weights:
         "logs/fetch_weights/{model}.log",
     wildcard_constraints:
         model=any_of(set(CONFIG.models) - set(DEMO)),
-    retries: 2
     resources:
         mem_mb=2000,
     params:

@@ -1,0 +1,74 @@
+"""Labels: from the name of an image file to its split, its class folder and its label."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from stagebench.dataset.manifest import Split
+from stagebench.dataset.photographs import PHOTOGRAPHS
+from stagebench.records import StagebenchError
+
+_SAMPLE_NAME = re.compile(r"sample_(val|fit)_(\d{8})\.JPEG")
+
+
+class Label(NamedTuple):
+    """What an image's name says of it."""
+
+    split: Split
+    wnid: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a data set's files.
+
+    `wnids` are the names of the classes in the order of their labels. `of(name)` is the label of the file `name` (without
+    folders), None for a name that the data set does not know. `per_class(images)` counts the validation images that each
+    label has in a set of `images`; None where that cannot be said beforehand.
+    """
+
+    wnids: tuple[str, ...]
+    of: Callable[[str], Label | None]
+    per_class: Callable[[int], Counter[int] | None]
+
+
+def resolve(kind: str) -> Labels:
+    """Return the labels of a kind: "sample" or "imagenet".
+
+    Raises:
+        StagebenchError: there is no such kind.
+    """
+    if kind == "sample":
+        return _sample()
+    raise StagebenchError(f"datasets.*.labels: unknown kind of labels {kind!r}: there are imagenet, sample")
+
+
+def sample_name(split: Split, number: int) -> str:
+    """Return the file name of the `number`-th image (from 1) of a split of `sample`."""
+    return f"sample_{split}_{number:08d}.JPEG"
+
+
+def sample_label(number: int) -> int:
+    """Return the label of the `number`-th image (from 1) of either split of `sample`: the classes take turns."""
+    return (number - 1) % len(PHOTOGRAPHS)
+
+
+def _sample() -> Labels:
+    wnids = tuple(photograph.name for photograph in PHOTOGRAPHS)
+
+    def of(name: str) -> Label | None:
+        match = _SAMPLE_NAME.fullmatch(name)
+        if match is None or int(match[2]) == 0:
+            return None
+        label = sample_label(int(match[2]))
+        return Label("fit" if match[1] == "fit" else "val", wnids[label], label)
+
+    def per_class(images: int) -> Counter[int]:
+        return Counter(sample_label(number) for number in range(1, images + 1))
+
+    return Labels(wnids, of, per_class)

@@ -1,0 +1,116 @@
+"""The manifest of a data set: one line per image, and the fixed choices made from it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from stagebench.records import StagebenchError, replacing
+
+Split = Literal["val", "fit"]
+
+# MLPerf Inference calibrates ResNet-50 with 500 images of ImageNet's validation set.
+CALIBRATION_IMAGES = 500
+
+
+class ManifestRow(NamedTuple):
+    """An image: its path relative to the manifest's folder, its class, its size in bytes and its SHA-256."""
+
+    path: str
+    label: int
+    wnid: str
+    split: Split
+    bytes: int
+    sha256: str
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Read all rows of a manifest, in its order (that of the archive's member names).
+
+    Raises:
+        StagebenchError: the file is missing or is no manifest.
+    """
+    return list(_rows(path))
+
+
+def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
+    """Write a manifest (CSV with a header line) and rename it into place."""
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(ManifestRow._fields)
+        writer.writerows(rows)
+
+
+def image_path(manifest: Path, row: ManifestRow) -> Path:
+    """Return where the image of a row lies."""
+    return manifest.parent / row.path
+
+
+def validation_rows(manifest: Path, subset: int | None) -> list[ManifestRow]:
+    """Return the validation images in the manifest's order: all of them, or a fixed subset balanced over classes.
+
+    Raises:
+        StagebenchError: the manifest holds no validation images, or fewer than the subset asks for.
+    """
+    rows = [row for row in _rows(manifest) if row.split == "val"]
+    if not rows:
+        raise StagebenchError(f"{manifest}: holds no validation images; delete it and run again")
+    if subset is None:
+        return rows
+    if subset > len(rows):
+        raise StagebenchError(
+            f"{manifest}: holds {len(rows)} validation images, but datasets.*.subset asks for {subset}: choose fewer"
+        )
+    return _balanced(rows, subset, "subset")
+
+
+def calibration_rows(manifest: Path, count: int = CALIBRATION_IMAGES) -> list[ManifestRow]:
+    """Return the fixed list of at most `count` images that quantisation is calibrated with, balanced over classes.
+
+    They are fitting images where the data set has any, so that nothing is tuned on what is measured. ImageNet's
+    archive holds validation images only: there the list is taken from those and excluded from nothing, as MLPerf does.
+    """
+    rows = read_manifest(manifest)
+    fitting = [row for row in rows if row.split == "fit"]
+    return _balanced(fitting or rows, count, "calibration")
+
+
+def _rows(path: Path) -> Iterator[ManifestRow]:
+    try:
+        file = path.open(encoding="utf-8", newline="")
+    except FileNotFoundError:
+        raise StagebenchError(f"{path}: no such manifest; run the target {path} first") from None
+    with file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != ManifestRow._fields:
+            raise StagebenchError(f"{path}: not a manifest of this workflow; delete it and run again")
+        for line in reader:
+            try:
+                name, label, wnid, split, size, sha256 = line
+                row = ManifestRow(name, int(label), wnid, "fit" if split == "fit" else "val", int(size), sha256)
+            except ValueError:
+                raise StagebenchError(
+                    f"{path}: line {reader.line_num} is not a row of a manifest; delete the file and run again"
+                ) from None
+            yield row
+
+
+def _balanced(rows: list[ManifestRow], count: int, purpose: str) -> list[ManifestRow]:
+    """Choose `count` rows, as many of each class as of any other (one less for some), in the order of `rows`.
+
+    The choice depends on `purpose` and the rows' names alone: digests of the names stand in for random numbers.
+    """
+
+    def lot(name: str) -> bytes:
+        return hashlib.sha256(f"{purpose}\0{name}".encode()).digest()
+
+    classes: dict[str, list[ManifestRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: lot(row.path)):
+        classes[row.wnid].append(row)
+    drawn = [(rank, lot(wnid), row) for wnid, members in classes.items() for rank, row in enumerate(members)]
+    chosen = {row.path for _, _, row in sorted(drawn)[:count]}
+    return [row for row in rows if row.path in chosen]

@@ -1,0 +1,228 @@
+"""Decoded pixels as a file: every validation image decoded once, memory-mapped by its readers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from stagebench import records
+from stagebench.dataset.images import DECODER, ImageError, decode_image
+from stagebench.dataset.manifest import ManifestRow, image_path, validation_rows
+from stagebench.logs import progress_bar
+from stagebench.preprocessing import Preprocessing
+from stagebench.records import StagebenchError
+
+_log = logging.getLogger(__name__)
+
+# Images decoded between two checkpoints: 19 MB of pixels at 224 x 224.
+_BLOCK = 128
+_CHUNK = 1 << 20
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode_pixels(
+    manifest: Path,
+    dataset_record: Path,
+    pixels: Path,
+    record: Path,
+    *,
+    preprocessing: dict[str, Any],
+    subset: int | None,
+    threads: int,
+) -> None:
+    """Decode the validation images of a data set into one .npy file: uint8 (images, crop, crop, 3), manifest's order.
+
+    Work in progress lives in `pixels`.part with a journal beside it. A run that was killed goes on from the journal's last
+    entry whose digest the file still has; another manifest, recipe or subset starts over.
+
+    Raises:
+        StagebenchError: the disk is too small, or images cannot be decoded (all of them are named).
+    """
+    watch = records.Stopwatch()
+    recipe = Preprocessing(**preprocessing)
+    source = records.read_record(dataset_record)
+    rows = validation_rows(manifest, subset)
+    shape = (len(rows), recipe.crop, recipe.crop, 3)
+    inputs = {"manifest": records.output_entry(source, "manifest")}
+    key = {"decoder": DECODER, "recipe": recipe.recipe(DECODER), "shape": shape, "manifest": inputs["manifest"]["sha256"]}
+    with _Writer(pixels, shape, key) as writer:
+        if writer.done:
+            _log.info("%s: %d of %d images are there, going on", pixels, writer.done, len(rows))
+        with progress_bar("decode", total=len(rows), unit="img", initial=writer.done) as bar:
+            for block in _decoded(manifest, rows, writer.done, recipe, threads):
+                writer.append(block)
+                bar.update(len(block))
+        entry = writer.finish()
+    records.write_json(
+        record,
+        records.make_record(
+            "pixels",
+            watch=watch,
+            inputs=inputs,
+            outputs={"pixels": entry},
+            versions=records.versions("pillow", "numpy"),
+            recipe=recipe.model_dump(mode="json"),
+            decoder=DECODER,
+            images=len(rows),
+            subset=subset,
+        ),
+    )
+
+
+def open_pixels(path: Path) -> Pixels:
+    """Map a file of decoded pixels read-only: uint8 (images, crop, crop, 3)."""
+    mapped: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+def _decoded(
+    manifest: Path, rows: list[ManifestRow], start: int, recipe: Preprocessing, threads: int
+) -> Iterator[Pixels]:
+    """Yield the pixels of `rows[start:]` block by block; while one is used, the next is being decoded.
+
+    Raises:
+        StagebenchError: at the end, where images could not be decoded; it names them all.
+    """
+    shape = (_BLOCK, recipe.crop, recipe.crop, 3)
+    buffers = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
+    broken: list[str] = []
+
+    def decode(row: ManifestRow, out: Pixels) -> str | None:
+        try:
+            decode_image(image_path(manifest, row).read_bytes(), recipe, out)
+        except ImageError as error:
+            return f"{image_path(manifest, row)} ({error})"
+        return None
+
+    with ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
+
+        def submit(first: int) -> list[Future[str | None]]:
+            buffer = buffers[first // _BLOCK % 2]
+            return [pool.submit(decode, row, buffer[i]) for i, row in enumerate(rows[first : first + _BLOCK])]
+
+        waiting = submit(start)
+        for first in range(start, len(rows), _BLOCK):
+            reasons = [future.result() for future in waiting]
+            waiting = submit(first + _BLOCK)
+            broken.extend(reason for reason in reasons if reason)
+            if not broken:
+                yield buffers[first // _BLOCK % 2][: len(reasons)]
+    if broken:
+        listed = "; ".join(broken)
+        raise StagebenchError(f"{manifest}: {len(broken)} images cannot be decoded: {listed}; replace these files")
+
+
+class _Writer:
+    """Appends blocks to `pixels`.part, with a journal from which a killed run goes on.
+
+    The journal holds one line of JSON that says what is being made, then one line per block: the images so far and the
+    SHA-256 of the file so far. It trusts nothing that the file's bytes do not confirm.
+    """
+
+    def __init__(self, pixels: Path, shape: tuple[int, ...], key: dict[str, Any]) -> None:
+        self._pixels = pixels
+        self._part = records.part_of(pixels)
+        self._journal = self._part.with_name(self._part.name + ".journal")
+        self._bytes_per_image = int(np.prod(shape[1:]))
+        self._images = shape[0]
+        self._header = _npy_header(shape)
+        self._key = json.dumps(key)
+        self.done = 0
+
+    def __enter__(self) -> _Writer:
+        self._pixels.parent.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        _require_free(self._pixels, (self._images - self.done) * self._bytes_per_image)
+        self._file: BinaryIO = self._part.open("r+b" if self.done else "wb")
+        if self.done:
+            self._file.seek(len(self._header) + self.done * self._bytes_per_image)
+            self._file.truncate()
+            self._lines = self._journal.open("a", encoding="utf-8")
+        else:
+            self._digest = hashlib.sha256(self._header)
+            self._file.write(self._header)
+            self._lines = self._journal.open("w", encoding="utf-8")
+            self._note(self._key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._lines.close()
+
+    def append(self, block: Pixels) -> None:
+        """Write the pixels of the next images."""
+        data = memoryview(block).cast("B")
+        self._file.write(data)
+        self._digest.update(data)
+        self._file.flush()
+        self.done += len(block)
+        self._note(f"{self.done} {self._digest.hexdigest()}")
+
+    def finish(self) -> dict[str, Any]:
+        """Put the whole file in its place and return its entry for `outputs`."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._part.replace(self._pixels)
+        self._journal.unlink()
+        return {
+            "path": self._pixels.as_posix(),
+            "sha256": self._digest.hexdigest(),
+            "bytes": self._pixels.stat().st_size,
+        }
+
+    def _note(self, line: str) -> None:
+        self._lines.write(line + "\n")
+        self._lines.flush()
+
+    def _resume(self) -> None:
+        """Set `done` and the digest to the journal's last entry that the file confirms."""
+        try:
+            key, *lines = self._journal.read_text(encoding="utf-8").splitlines()
+            entries = dict(line.split() for line in lines if len(line.split()) == 2)
+            file = self._part.open("rb")
+        except (FileNotFoundError, ValueError):
+            return
+        with file:
+            if key != self._key:
+                return
+            digest = hashlib.sha256(file.read(len(self._header)))
+            total = 0
+            for images in sorted(int(images) for images in entries):
+                _hash_next(file, digest, (images - total) * self._bytes_per_image)
+                total = images
+                if digest.hexdigest() != entries[str(images)]:
+                    return
+                self.done, self._digest = images, digest.copy()
+
+
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """Return the head of a .npy file of uint8 in C order."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return head.getvalue()
+
+
+def _hash_next(file: BinaryIO, digest: Any, count: int) -> None:
+    while count > 0 and (chunk := file.read(min(count, _CHUNK))):
+        digest.update(chunk)
+        count -= len(chunk)
+
+
+def _require_free(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise StagebenchError(
+            f"{path}: needs {needed / 1e9:.1f} GB, but {path.parent} has {free / 1e9:.1f} GB free; make room, or set "
+            "datasets.*.pixels to false"
+        )
