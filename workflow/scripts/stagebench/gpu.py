@@ -83,9 +83,9 @@ def environment() -> dict[str, str]:
 
 
 def snapshot() -> dict[str, Any]:
-    """Return the GPU's state now: clocks (MHz), power (W), temperature (°C), slow-downs, other processes; {} without one.
+    """Return the GPU's state now: clocks (MHz), power (W), temperature (°C), slow-downs, other processes.
 
-    A value that the card does not tell is None.
+    A value that the card does not tell is None; without a GPU there is none at all.
     """
     if not gpu_present():
         return {}

@@ -1,0 +1,108 @@
+"""From images to the session's input slots: threads fill them ahead of the engine, without a copy in between."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from typing import TYPE_CHECKING, Protocol, Self
+
+from stagebench.dataset.images import decode_image
+from stagebench.dataset.manifest import image_path
+from stagebench.records import StagebenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stagebench.dataset.manifest import ManifestRow
+    from stagebench.preprocessing import Preprocessing
+
+
+class Source(Protocol):
+    """Images by index."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Write images `begin` and on into `out`, uint8 (images, crop, crop, 3)."""
+
+
+class Files:
+    """Image files: read, decoded, resized and cropped each time."""
+
+    def __init__(self, manifest: Path, rows: Sequence[ManifestRow], preprocessing: Preprocessing) -> None:
+        self._paths = [image_path(manifest, row) for row in rows]
+        self._preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def first(self, images: int) -> Files:
+        """Return the first images alone; all of them where there are fewer."""
+        fewer = copy(self)
+        fewer._paths = self._paths[:images]
+        return fewer
+
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Write images `begin` and on into `out`.
+
+        Raises:
+            StagebenchError: a file is missing or is no image.
+        """
+        for offset in range(len(out)):
+            path = self._paths[begin + offset]
+            try:
+                decode_image(path.read_bytes(), self._preprocessing, out=out[offset])
+            except (OSError, ValueError) as error:
+                raise StagebenchError(
+                    f"{path}: cannot be read as an image ({error}); extract the data set again"
+                ) from error
+
+
+class Pixels:
+    """Images decoded before: copied into the slot."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self._pixels = pixels
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Copy images `begin` and on into `out`."""
+        out[:] = self._pixels[begin : begin + len(out)]
+
+
+class Feeder:
+    """Fills slots by `threads` threads; a context manager that owns them.
+
+    A slot is cut into as many runs of images as there are threads, so that one large batch uses all of them as well as
+    several small ones do.
+    """
+
+    def __init__(self, source: Source, threads: int) -> None:
+        self.source = source
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feeder")
+
+    def start(self, begin: int, slot: NDArray[np.uint8]) -> list[Future[None]]:
+        """Start filling `slot` with images `begin` and on; images that do not exist leave their places as they are."""
+        images = min(len(slot), len(self.source) - begin)
+        step = -(-images // self._threads)
+        return [
+            self._pool.submit(self.source.fill, begin + first, slot[first : min(first + step, images)])
+            for first in range(0, images, step)
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
