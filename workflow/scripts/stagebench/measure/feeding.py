@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from typing import TYPE_CHECKING, Protocol, Self
 
-from stagebench.dataset.images import decode_image
+from stagebench.dataset.images import ImageError, decode_image
 from stagebench.dataset.manifest import image_path
 from stagebench.records import StagebenchError
 
@@ -58,7 +58,7 @@ class Files:
             path = self._paths[begin + offset]
             try:
                 decode_image(path.read_bytes(), self._preprocessing, out=out[offset])
-            except (OSError, ValueError) as error:
+            except (OSError, ImageError) as error:
                 raise StagebenchError(
                     f"{path}: cannot be read as an image ({error}); extract the data set again"
                 ) from error
