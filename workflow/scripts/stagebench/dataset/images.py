@@ -1,23 +1,39 @@
-"""From the bytes of an image file to the pixels that the model takes: exactly torchvision's."""
+"""From the bytes of an image file to the pixels that the model takes: exactly torchvision's, and faster.
+
+JPEG files of the usual kinds are decoded by libjpeg-turbo directly, to the same bytes that Pillow gives; whatever else
+there is goes through Pillow. Of the resized image only the window that the crop leaves is computed.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import struct
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg
 from PIL import Image, features
 
+from stagebench.dataset.resample import resize_window
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
 
 # What decides about the pixels beside the preprocessing: part of the name of decoded files.
-DECODER = f"pillow-{metadata.version('pillow')}-libjpeg-turbo-{features.version('libjpeg_turbo') or 'none'}"
+DECODER = "-".join(
+    (
+        f"simplejpeg-{metadata.version('simplejpeg')}",
+        f"pillow-{metadata.version('pillow')}",
+        f"libjpeg-turbo-{features.version('libjpeg_turbo') or 'none'}",
+    )
+)
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR}
+# Colour spaces of a JPEG file that libjpeg-turbo turns into RGB exactly as Pillow does.
+_USUAL = frozenset({"YCbCr", "Gray"})
+
+_JPEG = b"\xff\xd8\xff"
 
 # What Pillow raises on files that are no image, are cut short, are broken inside, or unpack to more than
 # twice Image.MAX_IMAGE_PIXELS.
@@ -44,35 +60,55 @@ def decode_image(
     Raises:
         ImageError: the bytes are no image, are truncated, or unpack to an absurd size.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
-    except _BROKEN as error:
-        raise ImageError(_reason(data, error)) from error
-    image = image.resize(
-        resized_size(image.width, image.height, preprocessing.resize), _RESAMPLING[preprocessing.interpolation]
-    )
-    pixels = np.asarray(image.crop(centre_box(image.width, image.height, preprocessing.crop)))
+    image = _decode_usual_jpeg(data)
+    if image is None:
+        image = _decode_by_pillow(data)
+    height, width, _ = image.shape
+    size = resized_size(width, height, preprocessing.resize)
     if out is None:
-        return pixels.copy()  # asarray's result is read-only
-    out[...] = pixels
+        out = np.empty((preprocessing.crop, preprocessing.crop, 3), np.uint8)
+    resize_window(image, size, centre_corner(*size, preprocessing.crop), out)
     return out
 
 
+def _decode_usual_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
+    """Decode a JPEG file of the usual kinds to RGB; None where it is another kind or anything about it is amiss.
+
+    What libjpeg-turbo warns of is left to Pillow, so that there is one judge of broken files.
+    """
+    if not data.startswith(_JPEG):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in _USUAL or height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+            return None
+        decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    except ValueError:
+        return None
+    return decoded
+
+
+def _decode_by_pillow(data: bytes) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            return np.asarray(opened.convert("RGB"))
+    except _BROKEN as error:
+        raise ImageError(_reason(data, error)) from error
+
+
 def resized_size(width: int, height: int, shorter: int) -> tuple[int, int]:
-    """Return (width, height) with the shorter side at `shorter` and the longer one rounded down, as torchvision does."""
+    """Return (width, height) with the shorter side at `shorter`, the longer one rounded down as torchvision does."""
     if width <= height:
         return shorter, int(shorter * height / width)
     return int(shorter * width / height), shorter
 
 
-def centre_box(width: int, height: int, crop: int) -> tuple[int, int, int, int]:
-    """Return (left, top, right, bottom) of the centre square; odd margins round half to even, as torchvision does.
+def centre_corner(width: int, height: int, crop: int) -> tuple[int, int]:
+    """Return (left, top) of the centre square; odd margins round half to even, as torchvision does.
 
     `Preprocessing` holds crop <= resize and no side is shorter than resize, so torchvision's padding never occurs.
     """
-    left, top = round((width - crop) / 2), round((height - crop) / 2)
-    return left, top, left + crop, top + crop
+    return round((width - crop) / 2), round((height - crop) / 2)
 
 
 def _reason(data: bytes, error: Any) -> str:

@@ -27,7 +27,7 @@ class _Taps(NamedTuple):
     """For each output pixel of a window along one axis: its first source pixel, how many, and their weights."""
 
     first: NDArray[np.int32]
-    count: NDArray[np.int32]
+    number: NDArray[np.int32]
     weights: NDArray[np.int32]
 
     @property
@@ -38,7 +38,7 @@ class _Taps(NamedTuple):
     @property
     def end(self) -> int:
         """Return the source pixel after the last that the window needs."""
-        return int(self.first[-1] + self.count[-1])
+        return int(self.first[-1] + self.number[-1])
 
 
 def resize_window(
@@ -73,7 +73,7 @@ def resize_window(
 
 def _across(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
     """Resample along the width; column 0 of `image` is source column `offset`."""
-    _pass_across(image, taps.first - np.int32(offset), taps.count, taps.weights, out)
+    _pass_across(image, taps.first - np.int32(offset), taps.number, taps.weights, out)
 
 
 def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
@@ -81,7 +81,7 @@ def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.ui
     sums = np.empty(out.shape[1] * 3, np.int32)
     # Rows are treated as flat runs of bytes: the inner loop is then one that the compiler turns into vector code.
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    _pass_down(flat, taps.first - np.int32(offset), taps.count, taps.weights, sums, out.reshape(out.shape[0], -1))
+    _pass_down(flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1))
 
 
 @lru_cache(maxsize=4096)
@@ -97,7 +97,7 @@ def _taps(source: int, target: int, first: int, count: int) -> _Taps:
     return _Taps(begins, counts, weights)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def _fill_taps(
     source: int,
     scale: float,
@@ -126,7 +126,7 @@ def _fill_taps(
         counts[i] = number
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _pass_across(
     image: NDArray[np.uint8],
     begins: NDArray[np.int32],
@@ -149,7 +149,7 @@ def _pass_across(
             out[y, x, 2] = blue >> _BITS
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _pass_down(
     rows: NDArray[np.uint8],
     begins: NDArray[np.int32],
