@@ -1,26 +1,52 @@
-"""Pillow's bilinear resize of an RGB image, computed for a window of the result only.
+"""Pillow's bilinear resize of an RGB image, for the window that a crop leaves.
 
 A classifier sees the 224 x 224 window in the middle of an image whose shorter side was resized to 256 pixels. Pillow
-resizes the whole image and most chains then throw a third of it away. This module computes the window alone, in the
-same integer arithmetic, so that every byte is the one that Pillow would have produced (libImaging/Resample.c of
-Pillow 13.0.0; the tests hold the two against each other).
+resizes the whole image, and the crop then throws a third of it away. With the kernels loaded, only the window is
+computed, to the same bytes; without them, Pillow does it. The tests hold the two against each other.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Coefficients are fixed-point numbers with this many fractional bits: 32 less 8 for a pixel and 2 for headroom.
-_BITS = 22
-_HALF = 1 << (_BITS - 1)
+# Who is about to decode as many images as this gains by loading the kernels first: they save about 1 ms of each.
+WORTHWHILE = 2000
+
+_kernels: Any = None
+
+
+def load_kernels() -> None:
+    """Load the compiled kernels; from then on this process resizes windows alone."""
+    global _kernels  # noqa: PLW0603 - a process either has them or has not
+    _kernels = import_module("stagebench.dataset.resample_kernels")
+
+
+def resize_window(
+    image: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int], out: NDArray[np.uint8]
+) -> None:
+    """Write into `out` what Pillow's `resize(size, BILINEAR)` followed by a crop gives.
+
+    Args:
+        image: uint8 (height, width, 3), C-contiguous.
+        size: width and height of the whole resized image.
+        corner: left and top of the window in the resized image.
+        out: uint8 (rows, columns, 3), C-contiguous; the window has its size and lies inside the resized image.
+    """
+    if _kernels is not None:
+        _resize_by_kernels(image, size, corner, out)
+        return
+    left, top = corner
+    whole = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    out[...] = np.asarray(whole)[top : top + out.shape[0], left : left + out.shape[1]]
 
 
 class _Taps(NamedTuple):
@@ -41,17 +67,9 @@ class _Taps(NamedTuple):
         return int(self.first[-1] + self.number[-1])
 
 
-def resize_window(
+def _resize_by_kernels(
     image: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int], out: NDArray[np.uint8]
 ) -> None:
-    """Write into `out` what Pillow's `resize(size, BILINEAR)` followed by a crop would give.
-
-    Args:
-        image: uint8 (height, width, 3), C-contiguous.
-        size: width and height of the whole resized image.
-        corner: left and top of the window in the resized image.
-        out: uint8 (rows, columns, 3), C-contiguous; the window has its size and lies inside the resized image.
-    """
     height, width, _ = image.shape
     rows, columns, _ = out.shape
     across = _taps(width, size[0], corner[0], columns)
@@ -73,7 +91,7 @@ def resize_window(
 
 def _across(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
     """Resample along the width; column 0 of `image` is source column `offset`."""
-    _pass_across(image, taps.first - np.int32(offset), taps.number, taps.weights, out)
+    _kernels.pass_across(image, taps.first - np.int32(offset), taps.number, taps.weights, out)
 
 
 def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
@@ -81,7 +99,7 @@ def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.ui
     sums = np.empty(out.shape[1] * 3, np.int32)
     # Rows are treated as flat runs of bytes: the inner loop is then one that the compiler turns into vector code.
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    _pass_down(flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1))
+    _kernels.pass_down(flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1))
 
 
 @lru_cache(maxsize=4096)
@@ -89,82 +107,9 @@ def _taps(source: int, target: int, first: int, count: int) -> _Taps:
     """Return the taps of output pixels `first` to `first + count` when `source` pixels become `target`."""
     if source == target:  # Pillow leaves this pass out; a single tap of weight one does the same
         begin = np.arange(first, first + count, dtype=np.int32)
-        return _Taps(begin, np.ones(count, np.int32), np.full((count, 1), 1 << _BITS, np.int32))
+        return _Taps(begin, np.ones(count, np.int32), np.full((count, 1), 1 << _kernels.BITS, np.int32))
     support = max(source / target, 1.0)
     begins, counts = np.empty(count, np.int32), np.empty(count, np.int32)
     weights = np.zeros((count, math.ceil(support) * 2 + 1), np.int32)
-    _fill_taps(source, source / target, support, first, begins, counts, weights)
+    _kernels.fill_taps(source, source / target, support, first, begins, counts, weights)
     return _Taps(begins, counts, weights)
-
-
-@numba.njit(cache=True)
-def _fill_taps(
-    source: int,
-    scale: float,
-    support: float,
-    first: int,
-    begins: NDArray[np.int32],
-    counts: NDArray[np.int32],
-    weights: NDArray[np.int32],
-) -> None:
-    """Compute the triangle filter's weights in double precision, normalise and round them as Pillow does."""
-    inverse = 1.0 / support
-    exact = np.empty(weights.shape[1], np.float64)
-    for i in range(begins.shape[0]):
-        centre = (first + i + 0.5) * scale
-        begin = max(int(centre - support + 0.5), 0)
-        number = min(int(centre + support + 0.5), source) - begin
-        total = 0.0
-        for j in range(number):
-            distance = abs((j + begin - centre + 0.5) * inverse)
-            exact[j] = 1.0 - distance if distance < 1.0 else 0.0
-            total += exact[j]
-        for j in range(number):
-            normalised = exact[j] / total if total != 0.0 else exact[j]
-            weights[i, j] = int(0.5 + normalised * (1 << _BITS))
-        begins[i] = begin
-        counts[i] = number
-
-
-@numba.njit(nogil=True, cache=True)
-def _pass_across(
-    image: NDArray[np.uint8],
-    begins: NDArray[np.int32],
-    counts: NDArray[np.int32],
-    weights: NDArray[np.int32],
-    out: NDArray[np.uint8],
-) -> None:
-    for y in range(out.shape[0]):
-        row = image[y]
-        for x in range(out.shape[1]):
-            begin = begins[x]
-            red = green = blue = np.int32(_HALF)
-            for j in range(counts[x]):
-                weight = weights[x, j]
-                red += np.int32(row[begin + j, 0]) * weight
-                green += np.int32(row[begin + j, 1]) * weight
-                blue += np.int32(row[begin + j, 2]) * weight
-            out[y, x, 0] = red >> _BITS
-            out[y, x, 1] = green >> _BITS
-            out[y, x, 2] = blue >> _BITS
-
-
-@numba.njit(nogil=True, cache=True)
-def _pass_down(
-    rows: NDArray[np.uint8],
-    begins: NDArray[np.int32],
-    counts: NDArray[np.int32],
-    weights: NDArray[np.int32],
-    sums: NDArray[np.int32],
-    out: NDArray[np.uint8],
-) -> None:
-    for y in range(out.shape[0]):
-        for i in range(sums.shape[0]):
-            sums[i] = _HALF
-        for j in range(counts[y]):
-            weight = weights[y, j]
-            row = rows[begins[y] + j]
-            for i in range(sums.shape[0]):
-                sums[i] += np.int32(row[i]) * weight
-        for i in range(sums.shape[0]):
-            out[y, i] = sums[i] >> _BITS

@@ -1,0 +1,51 @@
+"""Calibration images, handed to ONNX Runtime's quantisation batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from onnxruntime.quantization import CalibrationDataReader
+
+from stagebench.dataset.manifest import calibration_rows
+from stagebench.model.checks import INPUT
+from stagebench.model.images import batches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stagebench.preprocessing import Preprocessing
+
+_BATCH = 16
+# The ranges of the embedded default's few classes have settled by then.
+_FITTING_IMAGES = 64
+
+
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """The fixed list of a data set's calibration images; reads a batch at a time, so that memory stays bounded."""
+
+    def __init__(self, manifest: Path, preprocessing: Preprocessing) -> None:
+        self._manifest = manifest
+        self._preprocessing = preprocessing
+        self.rows = calibration_rows(manifest)
+        if self.rows[0].split == "fit":
+            self.rows = calibration_rows(manifest, _FITTING_IMAGES)
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Start over: quantisation may read the images more than once."""
+        self._batches = batches(self._manifest, self.rows, self._preprocessing, _BATCH)
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch as model inputs; None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record tells of the list: how many images, of which split, and the digest of their digests."""
+        total = hashlib.sha256("".join(row.sha256 for row in self.rows).encode())
+        return {
+            "images": len(self.rows),
+            "split": sorted({row.split for row in self.rows}),
+            "sha256": total.hexdigest(),
+        }

@@ -1,0 +1,245 @@
+"""One prepared ONNX file per precision: its tensor types are the precision, engines get no other word on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+
+from stagebench import records
+from stagebench.dataset.manifest import validation_rows
+from stagebench.model import checks
+from stagebench.model.architecture import Classifier, load_module
+from stagebench.model.export import to_onnx
+from stagebench.model.images import batches
+from stagebench.preprocessing import Preprocessing
+from stagebench.records import StagebenchError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stagebench.model.calibration import Calibration
+
+# Held-out images on which a variant is compared with fp32.
+_COMPARED = 16
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a variant is made from."""
+
+    simplified: Path
+    weights: Path
+    architecture: str
+    preprocessing: Preprocessing
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What making a variant has to tell: how, and its logits on the compared images."""
+
+    settings: dict[str, Any]
+    logits: NDArray[np.float32]
+
+
+def prepare_variant(
+    variant: str,
+    simplified: Path,
+    simplified_record: Path,
+    out: Path,
+    record: Path,
+    *,
+    weights: Path,
+    weights_record: Path,
+    architecture: str,
+    preprocessing: Mapping[str, Any],
+    manifest: Path,
+) -> None:
+    """Write the prepared file of a variant and compare it with fp32 on held-out images.
+
+    Args:
+        variant: one of `stagebench.engines.base.VARIANTS`.
+
+    Raises:
+        StagebenchError: the variant is unknown, or the file that came out is invalid or gives no finite logits.
+    """
+    watch = records.Stopwatch()
+    if variant not in _MAKERS:
+        raise StagebenchError(f"unknown variant {variant!r}: there are {', '.join(_MAKERS)}")
+    source = _Source(simplified, weights, architecture, Preprocessing.model_validate(preprocessing), manifest)
+    rows = validation_rows(manifest, None)[:_COMPARED]
+    images = next(batches(manifest, rows, source.preprocessing, _COMPARED))
+    with records.replacing(out) as part:
+        made = _MAKERS[variant](source, part, images)
+    if not np.isfinite(made.logits).all():
+        raise StagebenchError(f"{out}: gives logits that are not finite")
+    agreement = checks.agreement(made.logits, checks.run(simplified, images))
+    records.write_json(
+        record,
+        records.make_record(
+            "model",
+            watch=watch,
+            inputs={
+                "onnx": records.output_entry(records.read_record(simplified_record), "onnx"),
+                "weights": records.output_entry(records.read_record(weights_record), "weights"),
+            },
+            outputs={"onnx": records.describe(out)},
+            versions=records.versions("torch", "onnx", "onnxruntime"),
+            variant=variant,
+            **checks.check_graph(out, types=variant != "bf16"),
+            settings=made.settings,
+            compared={"with": "fp32", "images": len(images), **agreement},
+        ),
+    )
+
+
+def _fp32(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    out.write_bytes(source.simplified.read_bytes())
+    return _Made({"copy_of": source.simplified.name}, checks.run(out, images))
+
+
+def _fp16(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    out.write_bytes(to_onnx(_cast(source, torch.float16), source.preprocessing))
+    return _Made({}, checks.run(out, images))
+
+
+def _bf16(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    """Export in bfloat16. ONNX Runtime has no such kernels on CPUs, so torch's own bfloat16 is compared."""
+    classifier = _cast(source, torch.bfloat16)
+    out.write_bytes(to_onnx(classifier, source.preprocessing))
+    with torch.no_grad():
+        logits: NDArray[np.float32] = classifier(torch.from_numpy(images)).numpy()
+    return _Made({"compared_in": "torch"}, logits)
+
+
+def _cast(source: _Source, dtype: torch.dtype) -> Classifier:
+    """Return the classifier with its network in another floating-point type."""
+    network = load_module(source.architecture, source.weights).to(dtype)
+    return Classifier(network, source.preprocessing).eval()
+
+
+def _int8_symmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    """Quantise as TensorRT takes it: signed, symmetric, biases left in floating point."""
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+
+    settings = _quantise(
+        source,
+        out,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
+    return _Made(settings, checks.run(out, images, optimise=False))
+
+
+def _int8_asymmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    """Quantise as CPUs are fast with: unsigned activations with a zero point, signed weights, integer biases.
+
+    Weights keep 7 bits: CPUs without VNNI add pairs of products in 16 bits, where 8-bit weights overflow and the
+    classes of one image in five change.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+
+    settings = _quantise(
+        source,
+        out,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        reduce_range=True,
+        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+    )
+    return _Made(settings, checks.run(out, images, optimise=False))
+
+
+def _fp8(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+
+    settings = _quantise(
+        source,
+        out,
+        activation_type=QuantType.QFLOAT8E4M3FN,
+        weight_type=QuantType.QFLOAT8E4M3FN,
+        calibrate_method=CalibrationMethod.Distribution,
+        # Weights as a pair of operations: otherwise the calibration takes minutes for the same accuracy.
+        extra_options={"QuantizeBias": False, "AddQDQPairToWeight": True},
+    )
+    _mend_scales(out)
+    return _Made(settings, checks.run(out, images, optimise=False))
+
+
+def _mend_scales(path: Path) -> None:
+    """Give channels whose weights are all zero a scale of one: the quantiser computes zero, which divides 0 by 0."""
+    model = onnx.load(path)
+    scales = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    for tensor in model.graph.initializer:
+        if tensor.name in scales:
+            values = onnx.numpy_helper.to_array(tensor)
+            if (values == 0).any():
+                mended = np.where(values == 0, np.ones_like(values), values)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(mended, tensor.name))
+    onnx.save(model, path)
+
+
+def _quantise(
+    source: _Source,
+    out: Path,
+    *,
+    activation_type: Any,
+    weight_type: Any,
+    calibrate_method: Any,
+    extra_options: dict[str, bool],
+    reduce_range: bool = False,
+) -> dict[str, Any]:
+    """Quantise convolutions, matrix products and additions with calibrated ranges; return the settings."""
+    from onnxruntime.quantization import QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    from stagebench.model.calibration import Calibration
+
+    reader: Calibration = Calibration(source.manifest, source.preprocessing)
+    operations = ["Conv", "Gemm", "MatMul", "Add"]
+    inferred = out.with_suffix(".inferred")
+    # Shapes alone: simplification has done the rest.
+    quant_pre_process(source.simplified, inferred, skip_optimization=True, skip_symbolic_shape=True)
+    quantize_static(
+        inferred,
+        out,
+        reader,
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=operations,
+        per_channel=True,
+        reduce_range=reduce_range,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        calibrate_method=calibrate_method,
+        extra_options=extra_options,
+    )
+    inferred.unlink()
+    return {
+        "activations": activation_type.name,
+        "weights": weight_type.name,
+        "calibration_method": calibrate_method.name,
+        "calibration": reader.describe(),
+        "operations": operations,
+        "per_channel": True,
+        "weight_bits": 7 if reduce_range else 8,
+        **extra_options,
+    }
+
+
+_MAKERS: dict[str, Callable[[_Source, Path, NDArray[np.uint8]], _Made]] = {
+    "fp32": _fp32,
+    "fp16": _fp16,
+    "bf16": _bf16,
+    "int8-symmetric": _int8_symmetric,
+    "int8-asymmetric": _int8_asymmetric,
+    "fp8": _fp8,
+}

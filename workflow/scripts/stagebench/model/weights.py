@@ -1,0 +1,59 @@
+"""A checkpoint from its address or from the disk, checked."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stagebench import records
+from stagebench.dataset.download import fetch
+from stagebench.model.architecture import load_module
+from stagebench.records import StagebenchError
+
+
+def fetch_weights(
+    weights: Path,
+    record: Path,
+    *,
+    url: str | None,
+    file: str | None,
+    sha256: str | None,
+    architecture: str,
+) -> None:
+    """Bring a checkpoint to `weights`, check its SHA-256 and that it belongs to the architecture.
+
+    Args:
+        file: local checkpoint; wins over `url`.
+        sha256: expected digest; None for a file that is taken as it is.
+
+    Raises:
+        StagebenchError: the file is missing, has another digest or belongs to another architecture.
+    """
+    watch = records.Stopwatch()
+    if file is not None:
+        _copy(Path(file), weights, sha256)
+    elif url is not None:
+        fetch(url, weights, algorithm="sha256", expected=sha256)
+    load_module(architecture, weights)
+    records.write_json(
+        record,
+        records.make_record(
+            "weights",
+            watch=watch,
+            outputs={"weights": records.describe(weights)},
+            versions=records.versions("torch"),
+            fetched=True,
+            source=file or url,
+            architecture=architecture,
+        ),
+    )
+
+
+def _copy(source: Path, weights: Path, sha256: str | None) -> None:
+    if not source.is_file():
+        raise StagebenchError(f"{source}: no such file; correct models.*.weights.file")
+    found = records.digest(source)
+    if sha256 is not None and found != sha256:
+        raise StagebenchError(f"{source}: its SHA-256 is {found}, expected is {sha256}; name the right file")
+    with records.replacing(weights) as part:
+        shutil.copyfile(source, part)
