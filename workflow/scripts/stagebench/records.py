@@ -138,6 +138,11 @@ def write_json(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this workflow has just written."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record.
 

@@ -55,7 +55,12 @@ def decode_pixels(
     rows = validation_rows(manifest, subset)
     shape = (len(rows), recipe.crop, recipe.crop, 3)
     inputs = {"manifest": records.output_entry(source, "manifest")}
-    key = {"decoder": DECODER, "recipe": recipe.recipe(DECODER), "shape": shape, "manifest": inputs["manifest"]["sha256"]}
+    key = {
+        "decoder": DECODER,
+        "recipe": recipe.recipe(DECODER),
+        "shape": shape,
+        "manifest": inputs["manifest"]["sha256"],
+    }
     with _Writer(pixels, shape, key) as writer:
         if writer.done:
             _log.info("%s: %d of %d images are there, going on", pixels, writer.done, len(rows))

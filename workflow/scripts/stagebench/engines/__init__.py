@@ -9,7 +9,7 @@ from stagebench.engines.base import Engine
 from stagebench.records import StagebenchError
 
 # Modules of this folder that are shared by engines, not engines.
-_SHARED = frozenset({"base", "cuda"})
+_SHARED = frozenset({"base", "build", "cuda"})
 
 
 def names() -> list[str]:
