@@ -18,48 +18,79 @@ def test_work_that_ends_well_leaves_its_file(tmp_path):
     assert target.read_text() == "whole"
 
 
+def kill(name):
+    os.kill(os.getpid(), getattr(signal, name))
+
+
+def take_memory():
+    block = bytearray(300 * 2**20)
+    block[:: 2**12] = b"x" * len(block[:: 2**12])
+    kill("SIGKILL")
+
+
+def fail():
+    raise RuntimeError("first line\nsecond line")
+
+
+def refuse():
+    raise StagebenchError("x: wrong; do this")
+
+
+def leave(code):
+    os._exit(code)
+
+
+def write_score(target):
+    target.write_text(Path("/proc/self/oom_score_adj").read_text())
+
+
+def multiply(size, target):
+    """Use the threads of a native library, as a build does."""
+    import torch
+
+    matrix = torch.ones(size, size)
+    target.write_text(str(float((matrix @ matrix).sum())))
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
 def test_a_kill_is_told_with_its_signal_and_the_peak_memory(name):
-    failure = supervise.run(lambda: os.kill(os.getpid(), getattr(signal, name)))
+    failure = supervise.run(kill, name=name)
     assert failure.signal == name
     assert f"killed by {name}" in failure.reason
     assert 2**20 < failure.peak_memory_bytes < 2**40
 
 
 def test_memory_that_the_child_took_counts_in_its_peak():
-    def take():
-        block = bytearray(300 * 2**20)
-        block[:: 2**12] = b"x" * len(block[:: 2**12])
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    assert supervise.run(take).peak_memory_bytes > 300 * 2**20
+    assert supervise.run(take_memory).peak_memory_bytes > 300 * 2**20
 
 
 def test_an_error_of_a_library_becomes_a_reason_of_one_line():
-    def fail():
-        raise RuntimeError("first line\nsecond line")
-
     failure = supervise.run(fail)
     assert failure.reason == "RuntimeError: first line"
     assert failure.signal is None
 
 
 def test_an_error_for_the_user_is_raised_as_it_was():
-    def refuse():
-        raise StagebenchError("x: wrong; do this")
-
     with pytest.raises(StagebenchError, match="x: wrong; do this"):
         supervise.run(refuse)
 
 
 def test_an_exit_code_is_told():
-    assert supervise.run(lambda: os._exit(7)).reason == "ended with exit code 7"
+    assert supervise.run(leave, code=7).reason == "ended with exit code 7"
 
 
 def test_the_child_is_the_first_that_the_kernel_takes(tmp_path):
     target = tmp_path / "score"
-    supervise.run(lambda: target.write_text(Path("/proc/self/oom_score_adj").read_text()))
+    supervise.run(write_score, target=target)
     assert target.read_text().strip() == "1000"
+
+
+def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
+    """A forked child would wait for ever for the threads of a pool that only its parent has."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    multiply(600, here)
+    assert supervise.run(multiply, size=600, target=there) is None
+    assert there.read_text() == here.read_text()
 
 
 def test_two_timed_runs_exclude_each_other(tmp_path, repository):

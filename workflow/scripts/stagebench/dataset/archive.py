@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from stagebench import records
 from stagebench.dataset import labels as label_kinds
@@ -56,7 +57,7 @@ def extract_archive(
     with records.replacing(images) as folder:
         folder.mkdir()
         rows = _extract(archive, folder, images.name, kind, expected)
-    _finish(manifest, record, rows, kind, labels, watch=watch, source=source)
+    _finish(manifest, record, rows, labels, watch=watch, source=source)
 
 
 def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int) -> list[ManifestRow]:
@@ -144,11 +145,10 @@ def _finish(
     manifest: Path,
     record: Path,
     rows: list[ManifestRow],
-    kind: Labels,
     labels: str,
     *,
     watch: records.Stopwatch,
-    source: dict[str, object],
+    source: dict[str, Any],
 ) -> None:
     write_manifest(manifest, rows)
     notes = {key: source[key] for key in ("photographs",) if key in source}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from stagebench.dataset.resample import resize_window
 from stagebench.preprocessing import Preprocessing
@@ -114,6 +114,6 @@ def centre_corner(width: int, height: int, crop: int) -> tuple[int, int]:
 def _reason(data: bytes, error: Any) -> str:
     if not data:
         return "the file is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"  # Pillow's own text holds the address of a buffer
     return " ".join(str(error).split()) or type(error).__name__

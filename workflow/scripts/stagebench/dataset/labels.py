@@ -27,9 +27,9 @@ class Label(NamedTuple):
 class Labels:
     """The labels of a data set's files.
 
-    `wnids` are the names of the classes in the order of their labels. `of(name)` is the label of the file `name` (without
-    folders), None for a name that the data set does not know. `per_class(images)` counts the validation images that each
-    label has in a set of `images`; None where that cannot be said beforehand.
+    `wnids` are the names of the classes in the order of their labels. `of(name)` is the label of the file `name`
+    (without folders), None for a name that the data set does not know. `per_class(images)` counts the validation
+    images that each label has in a set of `images`; None where that cannot be said beforehand.
     """
 
     wnids: tuple[str, ...]

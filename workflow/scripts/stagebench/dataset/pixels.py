@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stagebench import records
+from stagebench.dataset import resample
 from stagebench.dataset.images import DECODER, ImageError, decode_image
 from stagebench.dataset.manifest import ManifestRow, image_path, validation_rows
 from stagebench.logs import progress_bar
@@ -43,8 +44,8 @@ def decode_pixels(
 ) -> None:
     """Decode the validation images of a data set into one .npy file: uint8 (images, crop, crop, 3), manifest's order.
 
-    Work in progress lives in `pixels`.part with a journal beside it. A run that was killed goes on from the journal's last
-    entry whose digest the file still has; another manifest, recipe or subset starts over.
+    Work in progress lives in `pixels`.part with a journal beside it. A run that was killed goes on from the journal's
+    last entry whose digest the file still has; another manifest, recipe or subset starts over.
 
     Raises:
         StagebenchError: the disk is too small, or images cannot be decoded (all of them are named).
@@ -61,6 +62,8 @@ def decode_pixels(
         "shape": shape,
         "manifest": inputs["manifest"]["sha256"],
     }
+    if len(rows) >= resample.WORTHWHILE:
+        resample.load_kernels()
     with _Writer(pixels, shape, key) as writer:
         if writer.done:
             _log.info("%s: %d of %d images are there, going on", pixels, writer.done, len(rows))
@@ -167,7 +170,7 @@ class _Writer:
 
     def append(self, block: Pixels) -> None:
         """Write the pixels of the next images."""
-        data = memoryview(block).cast("B")
+        data = block.data.cast("B")
         self._file.write(data)
         self._digest.update(data)
         self._file.flush()

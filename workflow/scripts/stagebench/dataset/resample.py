@@ -99,7 +99,9 @@ def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.ui
     sums = np.empty(out.shape[1] * 3, np.int32)
     # Rows are treated as flat runs of bytes: the inner loop is then one that the compiler turns into vector code.
     flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    _kernels.pass_down(flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1))
+    _kernels.pass_down(
+        flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,8 @@
 """A strict reader of tar archives that hold images: one pass over the stream, regular files only.
 
-Python's `tarfile` spends more time on a small member than the system does on writing it, and accepts far more than a data
-set needs. This reader takes USTAR and GNU archives with pax headers, and refuses what could write outside its folder.
+Python's `tarfile` spends more time on a small member than the system does on writing it, and accepts far more than a
+data set needs. This reader takes USTAR and GNU archives with pax headers, and refuses what could write outside its
+folder.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _pax(data: bytes, where: str) -> dict[str, str]:
     """Return the `path`, `linkpath` and `size` of a pax header: records of the form "length key=value\\n"."""
     found = {}
     while data:
-        length, _, rest = data.partition(b" ")
+        length, _, _ = data.partition(b" ")
         if not length.isdigit() or not 0 < int(length) <= len(data):
             raise StagebenchError(f"{where}: a pax header is damaged; fetch the archive again")
         key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")

@@ -93,7 +93,7 @@ class TorchCudaSession(Session):
                 self._classifier(self._ring[i % self.requests].images)
             end.record()
         end.synchronize()
-        return begin.elapsed_time(end) / 1000
+        return float(begin.elapsed_time(end)) / 1000
 
     def close(self) -> None:
         """Wait for what runs, then give the card's memory back."""

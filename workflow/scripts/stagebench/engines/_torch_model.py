@@ -25,5 +25,5 @@ def load_classifier(engine_file: Path) -> tuple[Classifier, dict[str, Any]]:
     module = make_module(meta["architecture"])
     module.load_state_dict(held["state_dict"])
     network: nn.Module = fuse(module.eval())
-    network = network.to(DTYPES[meta["precision"]]).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(DTYPES[meta["precision"]]).to(memory_format=torch.channels_last)
     return Classifier(network, Preprocessing.model_validate(meta["preprocessing"])).eval(), meta

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stagebench import device, engines, exclusive, gpu, records, supervise
+from stagebench.dataset import resample
 from stagebench.dataset.manifest import validation_rows
 from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError
@@ -230,6 +231,8 @@ def _measure_here(
     """Measure in this process; the record and the samples are its only results."""
     cell = envelope["cell"]
     files, pixels = sources
+    if len(rows) * measurement["repeats"] >= resample.WORTHWHILE:
+        resample.load_kernels()
     memory.forget_peak()
     before = gpu.snapshot()
     begin = time.perf_counter()

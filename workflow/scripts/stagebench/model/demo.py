@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 SEED = 0
 _BRANCH = 0.5
-# Weight of the ridge, as a share of the mean squared feature norm. Held-out accuracy hardly differs from 0.01 to 0.3; larger
-# ridges give smaller weights, which carry less quantisation noise to the logits.
+# Weight of the ridge, as a share of the mean squared feature norm. Held-out accuracy hardly differs from 0.01 to 0.3;
+# larger ridges give smaller weights, which carry less quantisation noise to the logits.
 _RIDGE = 0.1
 # The logits of the present classes of an image add up to one, since each fitted target does: the highest of them is
 # positive, and a class at this value never wins.

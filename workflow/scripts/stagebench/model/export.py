@@ -72,7 +72,7 @@ def to_onnx(classifier: Classifier, preprocessing: Preprocessing) -> bytes:
         torch.onnx.export(
             classifier,
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the older exporter writes to open files, too
             dynamo=False,
             opset_version=OPSET,
             input_names=[checks.INPUT],

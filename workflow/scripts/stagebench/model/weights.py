@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from stagebench import records
-from stagebench.dataset.download import fetch
+from stagebench.dataset.download import copy, fetch
 from stagebench.model.architecture import load_module
-from stagebench.records import StagebenchError
 
 
 def fetch_weights(
@@ -31,7 +29,7 @@ def fetch_weights(
     """
     watch = records.Stopwatch()
     if file is not None:
-        _copy(Path(file), weights, sha256)
+        copy(Path(file).expanduser(), weights, algorithm="sha256", expected=sha256)
     elif url is not None:
         fetch(url, weights, algorithm="sha256", expected=sha256)
     load_module(architecture, weights)
@@ -47,13 +45,3 @@ def fetch_weights(
             architecture=architecture,
         ),
     )
-
-
-def _copy(source: Path, weights: Path, sha256: str | None) -> None:
-    if not source.is_file():
-        raise StagebenchError(f"{source}: no such file; correct models.*.weights.file")
-    found = records.digest(source)
-    if sha256 is not None and found != sha256:
-        raise StagebenchError(f"{source}: its SHA-256 is {found}, expected is {sha256}; name the right file")
-    with records.replacing(weights) as part:
-        shutil.copyfile(source, part)

@@ -73,11 +73,7 @@ class Row:
 
     def seconds(self) -> dict[str, float]:
         """Return each stage's own wall time in seconds; weights that were only fetched are left out."""
-        return {
-            stage: float(record["wall_s"])
-            for stage, record in self.records.items()
-            if not was_fetched(record)
-        }
+        return {stage: float(record["wall_s"]) for stage, record in self.records.items() if not was_fetched(record)}
 
     def note(self) -> str:
         """Say in a few words what a reader of the row has to know; the reason where it was not measured."""
@@ -114,9 +110,7 @@ def load_rows(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     for row in rows:
         unknown = set(row["records"]) - set(STAGES)
         if unknown:
-            raise StagebenchError(
-                f"report: unknown stage {sorted(unknown)[0]!r} in a row; known: {', '.join(STAGES)}"
-            )
+            raise StagebenchError(f"report: unknown stage {sorted(unknown)[0]!r} in a row; known: {', '.join(STAGES)}")
         given = {stage: row["records"].get(stage) for stage in STAGES}
         paths = {stage: Path(path) for stage, path in given.items() if path is not None}
         if "inference" not in paths:

@@ -40,9 +40,7 @@ def percent(value: float | None, decimals: int = 3) -> str:
 
 def gib(used: float | None, total: float | None) -> str:
     """Format memory in GiB as `used/total`."""
-    return (
-        f"{BLANK if used is None else format(used, '.2f')}/{BLANK if total is None else format(total, '.1f')}"
-    )
+    return f"{BLANK if used is None else format(used, '.2f')}/{BLANK if total is None else format(total, '.1f')}"
 
 
 def size(count: int | float) -> str:
@@ -78,10 +76,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> s
     widths = [max(3, *(_width(line[column]) for line in cells)) for column in range(len(headers))]
     rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
     lines = [
-        [
-            _pad(text, width, column < left)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        ]
+        [_pad(text, width, column < left) for column, (text, width) in enumerate(zip(line, widths, strict=True))]
         for line in cells
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))

@@ -29,11 +29,12 @@ class PublishedRow:
     mem_total_gib: float
 
 
-_A100 = {"configuration": "NVIDIA A100-SXM4-40GB", "model": "resnet50", "engine": "tensorrt", "batch": 256}
-
 PUBLISHED = (
     PublishedRow(
-        **_A100,
+        configuration="NVIDIA A100-SXM4-40GB",
+        model="resnet50",
+        engine="tensorrt",
+        batch=256,
         precision="fp16",
         e2e_time_s=585.8,
         p_val_whole=1353.3,
@@ -47,7 +48,10 @@ PUBLISHED = (
         mem_total_gib=40.0,
     ),
     PublishedRow(
-        **_A100,
+        configuration="NVIDIA A100-SXM4-40GB",
+        model="resnet50",
+        engine="tensorrt",
+        batch=256,
         precision="fp32",
         e2e_time_s=474.4,
         p_val_whole=1487.3,

@@ -1,0 +1,134 @@
+"""From an address or a local path to a checked file."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from stagebench import records
+from stagebench.dataset import transfer
+from stagebench.dataset.transfer import Digests, download, without_credentials
+from stagebench.records import StagebenchError, part_of, replacing
+
+_log = logging.getLogger(__name__)
+
+
+def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Digests:
+    """Bring the file at an address (https, http, file) to `out` and check its digest.
+
+    A download that broke off goes on where it stopped, in this run and in the next one. A file with another digest is
+    kept aside as `{out}.{algorithm}-{digest}`, where a run that expects that digest finds it.
+
+    Args:
+        algorithm: "md5" or "sha256".
+        expected: hexadecimal digest; None for a file that is taken as it is.
+
+    Raises:
+        StagebenchError: the address, the server or the digest is wrong; the text says which, and what to do.
+    """
+    local = local_path(url)
+    if local is not None:
+        return copy(local, out, algorithm=algorithm, expected=expected)
+    kept = _aside(out, algorithm, expected or "")
+    if expected and kept.is_file():
+        _log.info("%s has the digest that is expected now", kept)
+        kept.replace(out)
+        return Digests.of_file(out, "check")
+    part = part_of(out)
+    digests = download(url, part, resume_unmarked=expected is not None)
+    transfer.forget(part)
+    found = digests.of(algorithm)
+    if expected is not None and found != expected:
+        aside = _aside(out, algorithm, found)
+        part.replace(aside)
+        raise StagebenchError(
+            f"{without_credentials(url)}: its {algorithm.upper()} is {found}, expected is {expected}; the file is kept "
+            f"as {aside}: correct the digest or the address"
+        )
+    part.replace(out)
+    return digests
+
+
+def copy(source: Path, out: Path, *, algorithm: str, expected: str | None) -> Digests:
+    """Copy a local file to `out` and check its digest; arguments and errors are those of `fetch`."""
+    _require_file(source)
+    digests = _checked(source, algorithm, expected)
+    with replacing(out) as part:
+        shutil.copyfile(source, part)
+    return digests
+
+
+def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | None, md5: str | None) -> None:
+    """Bring a data set's archive to `archive` and check its MD5; a local one is linked in place, not copied.
+
+    Args:
+        archive: file or link to make.
+        record: record to write.
+        url: address (https, http, file).
+        path: local archive; wins over `url`.
+        md5: expected MD5; None for an archive that is taken as it is.
+
+    Raises:
+        StagebenchError: as for `fetch`.
+    """
+    watch = records.Stopwatch()
+    local = Path(path).expanduser() if path is not None else local_path(url or "")
+    if local is not None:
+        _require_file(local)
+        digests = _checked(local, "md5", md5)
+        _link(local, archive)
+    else:
+        digests = fetch(url or "", archive, algorithm="md5", expected=md5)
+    entry = {"path": archive.as_posix(), "sha256": digests.of("sha256"), "bytes": digests.length}
+    records.write_json(
+        record,
+        records.make_record(
+            "archive",
+            watch=watch,
+            outputs={"archive": entry | {"md5": digests.of("md5")}},
+            source=str(local) if local is not None else without_credentials(url or ""),
+            fetched=True,
+        ),
+    )
+
+
+def local_path(url: str) -> Path | None:
+    """Return the path that an address without a scheme, or with the scheme file, stands for; None for http and https.
+
+    Raises:
+        StagebenchError: the scheme is another one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        return None
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    if not parts.scheme:
+        return Path(url).expanduser()
+    raise StagebenchError(f"{without_credentials(url)}: cannot be fetched; use https, http, file or a path")
+
+
+def _checked(source: Path, algorithm: str, expected: str | None) -> Digests:
+    digests = Digests.of_file(source, f"check the {algorithm.upper()}")
+    found = digests.of(algorithm)
+    if expected is not None and found != expected:
+        raise StagebenchError(
+            f"{source}: its {algorithm.upper()} is {found}, expected is {expected}; correct the digest or the path"
+        )
+    return digests
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise StagebenchError(f"{path}: no such file; correct the path in the config")
+
+
+def _aside(out: Path, algorithm: str, found: str) -> Path:
+    return out.with_name(f"{out.name}.{algorithm}-{found}")
+
+
+def _link(source: Path, archive: Path) -> None:
+    with replacing(archive) as part:
+        part.symlink_to(source.resolve())

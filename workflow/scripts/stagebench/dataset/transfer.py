@@ -1,0 +1,283 @@
+"""Downloads over HTTP that go on where they broke off, with their digests computed while the bytes arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from stagebench.logs import progress_bar
+from stagebench.records import StagebenchError, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNK = 1 << 20
+# Attempts in a row that bring no byte before the download is given up, and the pauses between them (doubled each time).
+_ATTEMPTS = 6
+_FIRST_PAUSE_S = 0.5
+_TIMEOUT_S = (10, 60)  # to connect; between two bytes
+# Statuses that a later attempt may not meet (RFC 9110 section 15; 429 is RFC 6585).
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOG_PERIOD_S = 10.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_RETRIED = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Digests:
+    """MD5, SHA-256 and length of bytes that pass by."""
+
+    length: int = 0
+    _md5: Any = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
+    _sha256: Any = field(default_factory=hashlib.sha256)
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._md5.update(data)
+        self._sha256.update(data)
+        self.length += len(data)
+
+    def of(self, algorithm: str) -> str:
+        """Return the digest so far; `algorithm` is "md5" or "sha256"."""
+        return str({"md5": self._md5, "sha256": self._sha256}[algorithm].hexdigest())
+
+    @classmethod
+    def of_file(cls, path: Path, label: str) -> Digests:
+        """Return the digests of a file, with a progress bar on a terminal."""
+        digests = cls()
+        with (
+            path.open("rb") as file,
+            progress_bar(label, total=path.stat().st_size, unit="B", unit_scale=True) as bar,
+        ):
+            while data := file.read(CHUNK):
+                digests.update(data)
+                bar.update(len(data))
+        return digests
+
+
+class _PassingError(Exception):
+    """What a later attempt may not meet."""
+
+
+def without_credentials(url: str) -> str:
+    """Return an address without the user name and password that it may hold: fit for logs and records."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def download(url: str, part: Path, *, resume_unmarked: bool) -> Digests:
+    """Download `url` (http or https) into `part`, going on with what an earlier attempt or run left there.
+
+    A server that ignores the range starts it over. Proxies come from the usual variables of the environment, a bearer
+    token from STAGEBENCH_TOKEN, a user from STAGEBENCH_USER and STAGEBENCH_PASSWORD or from ~/.netrc; none is logged.
+
+    Args:
+        part: file in progress; a sidecar beside it (`.json`) remembers which version of the file it is.
+        resume_unmarked: go on even where the server gives its file no mark (ETag, Last-Modified), since a checksum
+            will tell.
+
+    Raises:
+        StagebenchError: the server refuses, the disk is too small, or no attempt brings any bytes.
+    """
+    shown = without_credentials(url)
+    attempt, pause = 0, _FIRST_PAUSE_S
+    digests = _resume(url, part)
+    with _session(url) as session:
+        while True:
+            before = digests.length
+            try:
+                return _attempt(session, url, part, digests, resume_unmarked)
+            except _StartOverError:
+                digests = Digests()
+                part.write_bytes(b"")
+                continue
+            except (*_RETRIED, _PassingError) as error:
+                attempt = 1 if digests.length > before else attempt + 1
+                pause = _FIRST_PAUSE_S if digests.length > before else pause * 2
+                reason = _brief(error, url)
+                if attempt >= _ATTEMPTS:
+                    raise StagebenchError(
+                        f"{shown}: {reason}, {_ATTEMPTS} times in a row; what has arrived is kept in {part}: "
+                        "check the address and the network, then run again to go on"
+                    ) from None
+                _log.info("%s: %s at %d bytes; trying again in %.1f s", shown, reason, digests.length, pause)
+                threading.Event().wait(pause)
+            except requests.RequestException as error:
+                raise StagebenchError(f"{shown}: {_brief(error, url)}; correct the address") from None
+
+
+class _StartOverError(Exception):
+    """What is there belongs to another version of the file."""
+
+
+def _attempt(session: requests.Session, url: str, part: Path, digests: Digests, resume_unmarked: bool) -> Digests:
+    """Receive what is missing; `digests` knows what is there already."""
+    mark = _mark(part)
+    headers = {"Accept-Encoding": "identity"}
+    if digests.length:
+        headers["Range"] = f"bytes={digests.length}-"
+        if mark:
+            headers["If-Range"] = mark
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
+        if response.status_code == 416 and digests.length:
+            if response.headers.get("Content-Range") == f"bytes */{digests.length}":
+                return digests
+            raise _StartOverError
+        _check_status(response, url)
+        if digests.length and not _continues(response, digests.length, mark, resume_unmarked):
+            if response.status_code == 206:
+                raise _StartOverError
+            digests.__init__()  # type: ignore[misc]  # the whole file follows
+        _check_space(response, part)
+        _remember(part, url, response)
+        _receive(response, part, digests)
+    return digests
+
+
+def _receive(response: requests.Response, part: Path, digests: Digests) -> None:
+    length = response.headers.get("Content-Length")
+    total = digests.length + int(length) if length else None
+    logged = time.monotonic()
+    with (
+        part.open("r+b" if part.exists() else "w+b") as file,
+        progress_bar("download", total=total, initial=digests.length, unit="B", unit_scale=True) as bar,
+    ):
+        file.truncate(digests.length)
+        file.seek(digests.length)
+        for data in response.iter_content(CHUNK):
+            file.write(data)
+            digests.update(data)
+            bar.update(len(data))
+            if time.monotonic() - logged > _LOG_PERIOD_S:
+                logged = time.monotonic()
+                _log.info("%d of %s bytes", digests.length, total or "unknown")
+    if total is not None and digests.length != total:
+        raise _PassingError(f"the connection ended {total - digests.length} bytes too early")
+
+
+def _continues(response: requests.Response, begin: int, mark: str, resume_unmarked: bool) -> bool:
+    """Whether the body goes on at byte `begin` of the same file."""
+    if response.status_code != 206:
+        return False
+    starts = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
+    return starts and (bool(mark) or resume_unmarked)
+
+
+def _check_status(response: requests.Response, url: str) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    if status in _PASSING:
+        raise _PassingError(f"the server answers {status} {response.reason}")
+    hint = {
+        401: "set STAGEBENCH_TOKEN, or STAGEBENCH_USER and STAGEBENCH_PASSWORD",
+        403: "accept the data set's terms, or give credentials in STAGEBENCH_TOKEN",
+        404: "correct the address",
+    }.get(status, "correct the address")
+    raise StagebenchError(f"{without_credentials(url)}: the server answers {status} {response.reason}; {hint}")
+
+
+def _check_space(response: requests.Response, part: Path) -> None:
+    needed = int(response.headers.get("Content-Length", 0))
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise StagebenchError(
+            f"{part.parent}: {needed / 1e9:.1f} GB are to be downloaded but {free / 1e9:.1f} GB are free; "
+            "free the difference, or name a local copy by path"
+        )
+
+
+def _sidecar(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _remember(part: Path, url: str, response: requests.Response) -> None:
+    """Note which version of the file arrives. A weak ETag cannot mark a range (RFC 9110 section 13.1.5)."""
+    etag = response.headers.get("ETag", "")
+    mark = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+    write_json(_sidecar(part), {"url": without_credentials(url), "mark": mark})
+
+
+def forget(part: Path) -> None:
+    """Delete the sidecar of a download that has come to its end."""
+    _sidecar(part).unlink(missing_ok=True)
+
+
+def _noted(part: Path) -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(_sidecar(part).read_text(encoding="utf-8")))
+    return {}
+
+
+def _mark(part: Path) -> str:
+    return _noted(part).get("mark", "")
+
+
+def _resume(url: str, part: Path) -> Digests:
+    """Return the digests of what an earlier run left of the same address; start over with anything else."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    if part.is_file() and _noted(part).get("url") == without_credentials(url):
+        _log.info("%s: going on after %d bytes", part, part.stat().st_size)
+        return Digests.of_file(part, "check what is there")
+    part.unlink(missing_ok=True)
+    forget(part)
+    return Digests()
+
+
+@contextlib.contextmanager
+def _session(url: str) -> Iterator[requests.Session]:
+    """Yield a session with the credentials of the environment; they are for https, or for this machine."""
+    parts = urlsplit(url)
+    with requests.Session() as session:
+        token = os.environ.get("STAGEBENCH_TOKEN")
+        user = os.environ.get("STAGEBENCH_USER")
+        if token or user:
+            if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+                raise StagebenchError(
+                    f"{without_credentials(url)}: credentials are not sent over plain http; use https, or unset "
+                    "STAGEBENCH_TOKEN and STAGEBENCH_USER"
+                )
+            session.auth = _bearer(token) if token else (user or "", os.environ.get("STAGEBENCH_PASSWORD", ""))
+        yield session
+
+
+def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authorise
+
+
+def _brief(error: Exception, url: str) -> str:
+    """Return an error in one line, without the address and whatever it may hold."""
+    if isinstance(error, _PassingError):
+        return str(error)
+    host = urlsplit(url).hostname
+    known = (  # the special ones first: they are kinds of ConnectionError
+        (requests.exceptions.SSLError, f"the certificate of {host} cannot be verified"),
+        (requests.exceptions.ProxyError, "the proxy cannot be reached"),
+        (requests.Timeout, f"no answer from {host} in time"),
+        (requests.exceptions.ChunkedEncodingError, "the connection broke off"),
+        (requests.ConnectionError, f"no connection to {host}"),
+    )
+    return next((text for kind, text in known if isinstance(error, kind)), type(error).__name__)
