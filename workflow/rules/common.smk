@@ -29,7 +29,7 @@ except StagebenchError as error:
 
 # The machine's memory is the limit for jobs side by side, unless the command line gives another.
 if not {"mem", "mem_mb", "mem_mib"} & set(workflow.global_resources):
-    workflow.register_resource("mem", device.memory_mb())
+    workflow.register_resource("mem_mb", device.memory_mb())
 
 
 def any_of(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from pathlib import Path
 
 from stagebench import logs
 from stagebench.records import StagebenchError
+
+# Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads it,
+# so it is corrected here, before a script imports any.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = str(min(int(os.environ["OMP_NUM_THREADS"]), len(os.sched_getaffinity(0))))
 
 _log = logging.getLogger(__name__)
 

@@ -46,16 +46,16 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
         sys.exit(1)
 
 
-def _threads() -> int:
-    """Return the number of this process's threads, those of native libraries included."""
-    return len(list(Path("/proc/self/task").iterdir()))
+def _may_fork() -> bool:
+    """Whether this process has no threads but those of numpy's pool, one per CPU, which takes care of forks itself."""
+    return len(list(Path("/proc/self/task").iterdir())) <= len(os.sched_getaffinity(0))
 
 
 def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     """Run `function(**arguments)` in a child process and wait for it; return None where it ended well.
 
-    The child is forked, which spares it the imports, unless this process has threads: their locks would stay locked in
-    the child for ever. Then it is started anew, and function and arguments are pickled.
+    The child is forked, which spares it the imports, unless a library has computed here with threads of its own: the
+    child would wait for these for ever. Then it is started anew, and function and arguments are pickled.
 
     Returns:
         A `Failure` where the child was killed by a signal, ran out of memory or raised an error of a library.
@@ -63,7 +63,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     Raises:
         StagebenchError: the one that the child raised.
     """
-    context: Any = multiprocessing.get_context("fork" if _threads() == 1 else "spawn")
+    context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, function, arguments))
     sys.stdout.flush()

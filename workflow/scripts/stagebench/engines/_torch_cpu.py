@@ -33,13 +33,16 @@ class TorchCpuSession(Session):
         self.execution = {
             "precision": meta["precision"],
             "weights": str(next(classifier.network.parameters()).dtype),
-            "threads": torch.get_num_threads(),
+            "threads": _cpu.cpus(),
             "memory_format": "channels_last",
         }
         self._classifier = classifier
         self._images = [torch.from_numpy(slot) for slot in self.slots]
         self._running: dict[int, Future[tuple[NDArray[np.float32], float]]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="torch")
+        # How many threads compute is a property of the thread that starts them (OpenMP's nthreads-var).
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix="torch", initializer=torch.set_num_threads, initargs=(_cpu.cpus(),)
+        )
 
     def _run(self, k: int) -> tuple[NDArray[np.float32], float]:
         begin = time.perf_counter()
@@ -77,6 +80,5 @@ class TorchCpuSession(Session):
 
 def open_session(engine_file: Path, batch: int) -> Session:
     """Load an engine file on all CPUs that this process may use."""
-    torch.set_num_threads(_cpu.cpus())
     classifier, meta = load_classifier(engine_file)
     return TorchCpuSession(classifier, batch, meta)

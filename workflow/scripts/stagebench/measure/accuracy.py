@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 TOP = 5
@@ -34,10 +36,14 @@ def accuracy(classes: NDArray[np.int16], labels: NDArray[np.int16], within: int)
     return 100.0 * float(hits.mean())
 
 
-def unsteady(predictions: NDArray[np.int16]) -> int:
+def unsteady(passes: Sequence[NDArray[np.int16]]) -> int:
     """Return for how many images the predicted classes differ between passes.
 
     Args:
-        predictions: int16 (passes, images, 5).
+        passes: int16 (images, 5) each; those after the first may have run only the first images of the set.
     """
-    return int((predictions != predictions[:1]).any(axis=(0, 2)).sum())
+    first = passes[0]
+    differs = np.zeros(len(first), bool)
+    for other in passes[1:]:
+        differs[: len(other)] |= (other != first[: len(other)]).any(axis=1)
+    return int(differs.sum())

@@ -36,6 +36,11 @@ class Passes:
     #: Time in each phase of every request, in the order of the requests.
     timings: list[Timing] = field(default_factory=list)
 
+    @classmethod
+    def none(cls) -> Passes:
+        """Return no passes over no images."""
+        return cls(np.empty((0, 0, TOP), np.int16), np.empty((0, 0, TOP), np.float32))
+
 
 def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
     """Run every image of the feeder's source `repeats` times through the session.

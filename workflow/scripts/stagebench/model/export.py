@@ -20,8 +20,6 @@ from stagebench.preprocessing import Preprocessing
 # fp8 quantisation needs 19; TensorRT 10 and 11, OpenVINO and ONNX Runtime all read 20, the highest that the
 # TorchScript exporter writes.
 OPSET = 20
-# Enough images to tell a right graph from a wrong one.
-COMPARED = 8
 
 
 def export_model(
@@ -44,7 +42,7 @@ def export_model(
     classifier = Classifier(load_module(architecture, weights), recipe).eval()
     with records.replacing(out) as part:
         part.write_bytes(to_onnx(classifier, recipe))
-    images = next(batches(manifest, validation_rows(manifest, None)[:COMPARED], recipe, COMPARED))
+    images = next(batches(manifest, validation_rows(manifest, None)[: checks.COMPARED], recipe, checks.COMPARED))
     with torch.no_grad():
         wanted = classifier(torch.from_numpy(images)).numpy()
     off = checks.require_equal(checks.run(out, images), wanted, f"{out} against torch")

@@ -12,7 +12,6 @@ import onnxsim
 from stagebench import records
 from stagebench.dataset.manifest import validation_rows
 from stagebench.model import checks
-from stagebench.model.export import COMPARED
 from stagebench.model.images import batches
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
@@ -40,7 +39,7 @@ def simplify_model(
         raise StagebenchError(f"{exported}: onnxsim's check of the simplified model failed")
     with records.replacing(out) as part:
         onnx.save(simplified, part)
-    images = next(batches(manifest, validation_rows(manifest, None)[:COMPARED], recipe, COMPARED))
+    images = next(batches(manifest, validation_rows(manifest, None)[: checks.COMPARED], recipe, checks.COMPARED))
     wanted = checks.run(exported, images)
     off = checks.require_equal(checks.run(out, images), wanted, f"{out} against {exported}")
     checks.require_equal(checks.run(out, images[:1]), wanted[:1], f"{out} against {exported}, batch of one")

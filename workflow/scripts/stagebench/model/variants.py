@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 
 from stagebench import records
 from stagebench.dataset.manifest import validation_rows
 from stagebench.model import checks
-from stagebench.model.architecture import Classifier, load_module
-from stagebench.model.export import to_onnx
 from stagebench.model.images import batches
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
@@ -23,6 +20,7 @@ from stagebench.records import StagebenchError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stagebench.model.architecture import Classifier
     from stagebench.model.calibration import Calibration
 
 # Held-out images on which a variant is compared with fp32.
@@ -38,6 +36,9 @@ class _Source:
     architecture: str
     preprocessing: Preprocessing
     manifest: Path
+    #: Held-out images, uint8 (N, crop, crop, 3), and the simplified file's logits on them.
+    images: NDArray[np.uint8]
+    wanted: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,14 @@ def prepare_variant(
     watch = records.Stopwatch()
     if variant not in _MAKERS:
         raise StagebenchError(f"unknown variant {variant!r}: there are {', '.join(_MAKERS)}")
-    source = _Source(simplified, weights, architecture, Preprocessing.model_validate(preprocessing), manifest)
-    rows = validation_rows(manifest, None)[:_COMPARED]
-    images = next(batches(manifest, rows, source.preprocessing, _COMPARED))
+    recipe = Preprocessing.model_validate(preprocessing)
+    images = next(batches(manifest, validation_rows(manifest, None)[:_COMPARED], recipe, _COMPARED))
+    source = _Source(simplified, weights, architecture, recipe, manifest, images, checks.run(simplified, images))
     with records.replacing(out) as part:
-        made = _MAKERS[variant](source, part, images)
+        made = _MAKERS[variant](source, part)
     if not np.isfinite(made.logits).all():
         raise StagebenchError(f"{out}: gives logits that are not finite")
-    agreement = checks.agreement(made.logits, checks.run(simplified, images))
+    agreement = checks.agreement(made.logits, source.wanted[: len(made.logits)])
     records.write_json(
         record,
         records.make_record(
@@ -94,37 +95,50 @@ def prepare_variant(
             variant=variant,
             **checks.check_graph(out, types=variant != "bf16"),
             settings=made.settings,
-            compared={"with": "fp32", "images": len(images), **agreement},
+            compared={"with": "fp32", "images": len(made.logits), **agreement},
         ),
     )
 
 
-def _fp32(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+def _fp32(source: _Source, out: Path) -> _Made:
     out.write_bytes(source.simplified.read_bytes())
-    return _Made({"copy_of": source.simplified.name}, checks.run(out, images))
+    return _Made({"copy_of": source.simplified.name}, source.wanted)
 
 
-def _fp16(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
-    out.write_bytes(to_onnx(_cast(source, torch.float16), source.preprocessing))
-    return _Made({}, checks.run(out, images))
+def _fp16(source: _Source, out: Path) -> _Made:
+    from stagebench.model.export import to_onnx
+
+    out.write_bytes(to_onnx(_cast(source, "float16"), source.preprocessing))
+    return _Made({}, checks.run(out, source.images))
 
 
-def _bf16(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
-    """Export in bfloat16. ONNX Runtime has no such kernels on CPUs, so torch's own bfloat16 is compared."""
-    classifier = _cast(source, torch.bfloat16)
+def _bf16(source: _Source, out: Path) -> _Made:
+    """Export in bfloat16. ONNX Runtime has no such kernels on CPUs, so torch's own bfloat16 is compared.
+
+    Without bfloat16 arithmetic torch takes a second for an image: half of them have to do.
+    """
+    import torch
+
+    from stagebench.model.export import to_onnx
+
+    classifier = _cast(source, "bfloat16")
     out.write_bytes(to_onnx(classifier, source.preprocessing))
     with torch.no_grad():
-        logits: NDArray[np.float32] = classifier(torch.from_numpy(images)).numpy()
+        logits: NDArray[np.float32] = classifier(torch.from_numpy(source.images[: _COMPARED // 2])).numpy()
     return _Made({"compared_in": "torch"}, logits)
 
 
-def _cast(source: _Source, dtype: torch.dtype) -> Classifier:
-    """Return the classifier with its network in another floating-point type."""
-    network = load_module(source.architecture, source.weights).to(dtype)
+def _cast(source: _Source, dtype: str) -> Classifier:
+    """Return the classifier with its network in another of torch's floating-point types."""
+    import torch
+
+    from stagebench.model.architecture import Classifier, load_module
+
+    network = load_module(source.architecture, source.weights).to(getattr(torch, dtype))
     return Classifier(network, source.preprocessing).eval()
 
 
-def _int8_symmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+def _int8_symmetric(source: _Source, out: Path) -> _Made:
     """Quantise as TensorRT takes it: signed, symmetric, biases left in floating point."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
 
@@ -136,10 +150,10 @@ def _int8_symmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _M
         calibrate_method=CalibrationMethod.MinMax,
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
-    return _Made(settings, checks.run(out, images, optimise=False))
+    return _Made(settings, checks.run(out, source.images, optimise=False))
 
 
-def _int8_asymmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+def _int8_asymmetric(source: _Source, out: Path) -> _Made:
     """Quantise as CPUs are fast with: unsigned activations with a zero point, signed weights, integer biases.
 
     Weights keep 7 bits: CPUs without VNNI add pairs of products in 16 bits, where 8-bit weights overflow and the
@@ -156,10 +170,10 @@ def _int8_asymmetric(source: _Source, out: Path, images: NDArray[np.uint8]) -> _
         reduce_range=True,
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
-    return _Made(settings, checks.run(out, images, optimise=False))
+    return _Made(settings, checks.run(out, source.images, optimise=False))
 
 
-def _fp8(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
+def _fp8(source: _Source, out: Path) -> _Made:
     from onnxruntime.quantization import CalibrationMethod, QuantType
 
     settings = _quantise(
@@ -172,7 +186,7 @@ def _fp8(source: _Source, out: Path, images: NDArray[np.uint8]) -> _Made:
         extra_options={"QuantizeBias": False, "AddQDQPairToWeight": True},
     )
     _mend_scales(out)
-    return _Made(settings, checks.run(out, images, optimise=False))
+    return _Made(settings, checks.run(out, source.images, optimise=False))
 
 
 def _mend_scales(path: Path) -> None:
@@ -235,7 +249,7 @@ def _quantise(
     }
 
 
-_MAKERS: dict[str, Callable[[_Source, Path, NDArray[np.uint8]], _Made]] = {
+_MAKERS: dict[str, Callable[[_Source, Path], _Made]] = {
     "fp32": _fp32,
     "fp16": _fp16,
     "bf16": _bf16,

@@ -1,0 +1,169 @@
+"""From an archive to class folders: the same each time, safe, counted, and never half done."""
+
+import io
+import tarfile
+
+import pytest
+
+from stagebench import records
+from stagebench.dataset.archive import extract_archive
+from stagebench.dataset.manifest import calibration_rows, image_path, read_manifest, validation_rows
+from stagebench.dataset.photographs import PHOTOGRAPHS
+from stagebench.dataset.sample import make_archive
+from stagebench.records import StagebenchError
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Paths of an archive and of what is extracted from it."""
+    paths = {
+        "archive": tmp_path / "archive.tar",
+        "archive_record": tmp_path / "archive.json",
+        "images": tmp_path / "images",
+        "manifest": tmp_path / "manifest.csv",
+        "record": tmp_path / "dataset.json",
+    }
+    records.write_json(
+        paths["archive_record"],
+        records.make_record(
+            "archive",
+            watch=records.Stopwatch(),
+            outputs={"archive": {"path": str(paths["archive"]), "sha256": "0" * 64, "bytes": 1, "md5": "0" * 32}},
+        ),
+    )
+    return paths
+
+
+def pack(path, members, form=tarfile.USTAR_FORMAT):
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, data in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(data, bytes):
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+            else:
+                entry.type, entry.linkname = data, "/etc/passwd"
+                tar.addfile(entry)
+
+
+@pytest.fixture(scope="session")
+def jpegs(sample):
+    """name -> bytes of the sample's own files."""
+    return {row.path.rpartition("/")[2]: image_path(sample.manifest, row).read_bytes() for row in read_manifest(sample.manifest)}
+
+
+def test_the_sample_is_the_same_to_the_byte_each_time(sample, tmp_path):
+    make_archive(tmp_path / "again.tar", tmp_path / "again.json", images=32)
+    assert records.digest(tmp_path / "again.tar") == records.digest(sample.archive)
+
+
+def test_the_default_has_enough_classes_and_windows(tmp_path):
+    record = tmp_path / "archive.json"
+    make_archive(tmp_path / "archive.tar", record, images=128)
+    with tarfile.open(tmp_path / "archive.tar") as tar:
+        names = tar.getnames()
+    assert len(PHOTOGRAPHS) >= 16
+    assert sum("_val_" in name for name in names) == 128
+    assert sum("_fit_" in name for name in names) == 128
+    assert len(records.read_record(record)["photographs"]) == len(PHOTOGRAPHS)
+
+
+def test_extraction_gives_class_folders_and_a_manifest_outside(sample):
+    rows = read_manifest(sample.manifest)
+    assert len(rows) == 64
+    assert not (sample.images / "manifest.csv").exists()
+    for row in rows:
+        path = image_path(sample.manifest, row)
+        assert path.parent.name == row.wnid
+        assert path.stat().st_size == row.bytes
+        assert records.digest(path) == row.sha256
+    assert {path for path in sample.images.rglob("*") if path.is_file()} == {
+        image_path(sample.manifest, row) for row in rows
+    }
+    record = records.read_record(sample.record)
+    assert (record["images"], record["fitting_images"], record["classes"]) == (32, 32, 16)
+
+
+def test_calibration_and_validation_share_no_image(sample):
+    fitting = {row.path for row in calibration_rows(sample.manifest)}
+    assert fitting.isdisjoint(row.path for row in validation_rows(sample.manifest, None))
+
+
+def test_a_subset_is_fixed_and_balanced(sample):
+    rows = validation_rows(sample.manifest, 16)
+    assert rows == validation_rows(sample.manifest, 16)
+    assert len({row.label for row in rows}) == 16
+    with pytest.raises(StagebenchError, match="subset asks for 33"):
+        validation_rows(sample.manifest, 33)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (("../outside.JPEG", b"x"), "leads outside"),
+        (("/absolute.JPEG", b"x"), "leads outside"),
+        (("sample_val_00000001.JPEG", tarfile.SYMTYPE), "link|regular"),
+        (("sample_val_00000001.JPEG", tarfile.LNKTYPE), "link|regular"),
+        (("sample_val_00000001.JPEG", tarfile.CHRTYPE), "device|regular"),
+        (("stranger.JPEG", b"x"), "no image of this data set"),
+    ],
+    ids=["parent", "absolute", "symlink", "hardlink", "device", "stranger"],
+)
+def test_an_unsafe_member_is_refused_and_nothing_is_left(extra, words, place, jpegs):
+    pack(place["archive"], [*list(jpegs.items())[:3], extra])
+    with pytest.raises(StagebenchError, match=words):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
+    assert not place["manifest"].exists()
+    assert not list(place["images"].parent.glob("**/outside.JPEG"))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_usual_kinds_of_tar_are_read(form, place, jpegs):
+    pack(place["archive"], [(f"./{'folder/' * 20}{name}", data) for name, data in jpegs.items()], form)
+    extract_archive(**place, labels="sample", expected=32)
+    assert len(read_manifest(place["manifest"])) == 64
+
+
+def test_missing_images_are_counted(place, jpegs):
+    pack(place["archive"], [item for item in jpegs.items() if item[0] != "sample_val_00000007.JPEG"])
+    with pytest.raises(StagebenchError, match=r"holds 31 validation images.*expects 32"):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
+
+
+def test_all_broken_images_are_named_at_once(place, jpegs):
+    broken = dict(jpegs)
+    broken["sample_val_00000003.JPEG"] = b""
+    broken["sample_fit_00000004.JPEG"] = jpegs["sample_fit_00000004.JPEG"][:900]
+    pack(place["archive"], broken.items())
+    with pytest.raises(StagebenchError) as error:
+        extract_archive(**place, labels="sample", expected=32)
+    assert "2 images are broken" in str(error.value)
+    assert "sample_val_00000003.JPEG (the file is empty)" in str(error.value)
+    assert "sample_fit_00000004.JPEG" in str(error.value)
+
+
+@pytest.mark.parametrize("kept", [100, 700, 5000])
+def test_a_truncated_archive_does_not_pass_for_complete(kept, place, jpegs):
+    pack(place["archive"], jpegs.items())
+    place["archive"].write_bytes(place["archive"].read_bytes()[:kept])
+    with pytest.raises(StagebenchError, match="truncated|ends"):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
+
+
+def test_what_is_no_tar_is_said_to_be_none(place):
+    place["archive"].write_bytes(b"<html>not found</html>" * 100)
+    with pytest.raises(StagebenchError, match="not a tar archive"):
+        extract_archive(**place, labels="sample", expected=32)
+
+
+def test_an_interrupted_extraction_starts_over(place, jpegs):
+    leftover = place["images"].with_name("images.part")
+    (leftover / "brick").mkdir(parents=True)
+    (leftover / "brick" / "old.JPEG").write_bytes(b"left by a killed run")
+    pack(place["archive"], jpegs.items())
+    extract_archive(**place, labels="sample", expected=32)
+    assert not leftover.exists()
+    assert not list(place["images"].rglob("old.JPEG"))

@@ -1,0 +1,98 @@
+"""Where a report's figures come from: data sets, files with their digests, and the time that each stage took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stagebench.report import formatting
+from stagebench.report.chain import STAGES, Row
+from stagebench.report.formatting import BLANK, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHORT = 16  # hexadecimal digits of a digest that a table shows; the records hold all
+_STEPS = {
+    "dataset": "extract",
+    "pixels": "decode once",
+    "weights": "weights",
+    "exported": "export",
+    "simplified": "simplify",
+    "variant": "prepare",
+    "engine": "build",
+    "validation": "validate",
+    "inference": "infer",
+}
+
+
+def stage_times(rows: Sequence[Row]) -> str:
+    """Return the wall time of every stage on each row's way, in seconds, and their sum (e2e_time)."""
+    headers = ["device", "model", "engine", "precision", "bs", *(_STEPS[stage] for stage in STAGES), "sum"]
+    lines = []
+    for row in rows:
+        taken = row.seconds()
+        lines.append(
+            [*row.key, *(seconds(taken[stage]) if stage in taken else BLANK for stage in STAGES), seconds(sum(taken.values()))]
+        )
+    return formatting.table(headers, lines, left=4)
+
+
+def datasets(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return what the records say of each data set, once: name, images, classes, archive, subset and photographs."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        record = row.records.get("dataset")
+        name = row.records["inference"]["dataset"]["name"]
+        if record is None or name in found:
+            continue
+        archive = record["inputs"].get("archive", {})
+        found[name] = {
+            "name": name,
+            "images": record["images"],
+            "fitting_images": record["fitting_images"],
+            "classes": record["classes"],
+            "labels": record["labels"],
+            "archive": {"size": formatting.size(archive["bytes"]), **archive} if archive else None,
+            "manifest": record["outputs"]["manifest"]["sha256"],
+            "photographs": record.get("photographs", []),
+            "subset": row.records["inference"]["dataset"]["subset"],
+        }
+    return list(found.values())
+
+
+def files(rows: Sequence[Row]) -> str:
+    """Return the files behind the rows, each once: what it is, how it was held against another, size and digest."""
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        for stage in ("weights", "exported", "simplified", "variant", "engine"):
+            record = row.records.get(stage)
+            if record is None or record["status"] != "ok":
+                continue
+            for entry in record["outputs"].values():
+                lines.setdefault(
+                    entry["path"],
+                    [
+                        f"`{entry['path']}`",
+                        _comparison(record),
+                        formatting.size(entry["bytes"]),
+                        entry["sha256"][:_SHORT],
+                    ],
+                )
+    headers = ["file", "compared with what it was made from", "size", "sha256 (first digits)"]
+    return formatting.table(headers, list(lines.values()), left=2)
+
+
+def _comparison(record: Any) -> str:
+    """Say in a few words how the outputs of a file were held against another's."""
+    compared = record.get("compared")
+    if not compared:
+        return BLANK
+    if "largest_difference" in compared:
+        return (
+            f"{compared['with']}: largest difference of a logit {compared['largest_difference']:.1e} of the range "
+            f"({compared['images']} images)"
+        )
+    return (
+        f"{compared['with']}: cosine {compared['cosine']:.5f}, same top-1 {compared['top1_agreement']:.1f} % "
+        f"({compared['images']} images)"
+    )

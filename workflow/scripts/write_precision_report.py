@@ -1,0 +1,21 @@
+"""Write the report of one precision."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.report.markdown import write_precision_report
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        write_precision_report(
+            rows=snakemake.params.rows,
+            devices=snakemake.params.devices,
+            notes=snakemake.params.notes,
+            report=Path(snakemake.output.report),
+            precision=snakemake.wildcards.precision,
+        )
