@@ -38,7 +38,7 @@ def pack(path, members, form=tarfile.USTAR_FORMAT):
     with tarfile.open(path, "w", format=form) as tar:
         for name, data in members:
             entry = tarfile.TarInfo(name)
-            if isinstance(data, bytes):
+            if data not in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
                 entry.size = len(data)
                 tar.addfile(entry, io.BytesIO(data))
             else:
@@ -49,7 +49,8 @@ def pack(path, members, form=tarfile.USTAR_FORMAT):
 @pytest.fixture(scope="session")
 def jpegs(sample):
     """name -> bytes of the sample's own files."""
-    return {row.path.rpartition("/")[2]: image_path(sample.manifest, row).read_bytes() for row in read_manifest(sample.manifest)}
+    rows = read_manifest(sample.manifest)
+    return {row.path.rpartition("/")[2]: image_path(sample.manifest, row).read_bytes() for row in rows}
 
 
 def test_the_sample_is_the_same_to_the_byte_each_time(sample, tmp_path):
@@ -102,9 +103,9 @@ def test_a_subset_is_fixed_and_balanced(sample):
     [
         (("../outside.JPEG", b"x"), "leads outside"),
         (("/absolute.JPEG", b"x"), "leads outside"),
-        (("sample_val_00000001.JPEG", tarfile.SYMTYPE), "link|regular"),
-        (("sample_val_00000001.JPEG", tarfile.LNKTYPE), "link|regular"),
-        (("sample_val_00000001.JPEG", tarfile.CHRTYPE), "device|regular"),
+        (("sample_val_00000001.JPEG", tarfile.SYMTYPE), "link"),
+        (("sample_val_00000001.JPEG", tarfile.LNKTYPE), "link"),
+        (("sample_val_00000001.JPEG", tarfile.CHRTYPE), "device"),
         (("stranger.JPEG", b"x"), "no image of this data set"),
     ],
     ids=["parent", "absolute", "symlink", "hardlink", "device", "stranger"],
@@ -148,7 +149,7 @@ def test_all_broken_images_are_named_at_once(place, jpegs):
 def test_a_truncated_archive_does_not_pass_for_complete(kept, place, jpegs):
     pack(place["archive"], jpegs.items())
     place["archive"].write_bytes(place["archive"].read_bytes()[:kept])
-    with pytest.raises(StagebenchError, match="truncated|ends"):
+    with pytest.raises(StagebenchError, match=r"truncated|ends"):
         extract_archive(**place, labels="sample", expected=32)
     assert not place["images"].exists()
 

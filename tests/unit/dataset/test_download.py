@@ -131,7 +131,7 @@ def test_passing_faults_are_tried_again(server, tmp_path):
 
 def test_a_missing_file_is_said_to_be_missing_at_once(server, tmp_path):
     server.statuses = [404]
-    with pytest.raises(StagebenchError, match="404.*correct the address"):
+    with pytest.raises(StagebenchError, match=r"404.*correct the address"):
         fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
     assert len(server.requests) == 1
 
@@ -157,7 +157,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(server, tmp_path, 
 def test_a_token_is_sent_and_never_logged(server, tmp_path, monkeypatch, caplog):
     caplog.set_level("DEBUG", logger="stagebench")
     server.token = "secret-token"
-    with pytest.raises(StagebenchError, match="401.*STAGEBENCH_TOKEN"):
+    with pytest.raises(StagebenchError, match=r"401.*STAGEBENCH_TOKEN"):
         fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
     monkeypatch.setenv("STAGEBENCH_TOKEN", "secret-token")
     server.drops = [100]

@@ -15,7 +15,7 @@ from stagebench.preprocessing import Preprocessing
 
 CHAIN = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
 # A folder of JPEGs to try beside the generated images: STAGEBENCH_PHOTOS=/data/photos make test
-PHOTOS = sorted(Path(os.environ["STAGEBENCH_PHOTOS"]).glob("*")) if "STAGEBENCH_PHOTOS" in os.environ else []
+PHOTOS = sorted(Path(os.environ["STAGEBENCH_PHOTOS"]).rglob("*.JPEG")) if "STAGEBENCH_PHOTOS" in os.environ else []
 
 
 def wanted(data: bytes) -> np.ndarray:

@@ -12,8 +12,8 @@ from pathlib import Path
 from stagebench import logs
 from stagebench.records import StagebenchError
 
-# Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads it,
-# so it is corrected here, before a script imports any.
+# Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads
+# it, so it is corrected here, before a script imports any.
 if "OMP_NUM_THREADS" in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(min(int(os.environ["OMP_NUM_THREADS"]), len(os.sched_getaffinity(0))))
 

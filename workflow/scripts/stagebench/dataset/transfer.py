@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+import urllib3
 
 from stagebench.logs import progress_bar
 from stagebench.records import StagebenchError, write_json
@@ -36,8 +37,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _RETRIED = (
     requests.ConnectionError,
     requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
+    urllib3.exceptions.HTTPError,
 )
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _receive(response: requests.Response, part: Path, digests: Digests) -> None:
     ):
         file.truncate(digests.length)
         file.seek(digests.length)
-        for data in response.iter_content(CHUNK):
+        while data := response.raw.read1(CHUNK):  # what has arrived, so that a lost connection loses nothing
             file.write(data)
             digests.update(data)
             bar.update(len(data))
@@ -277,7 +277,7 @@ def _brief(error: Exception, url: str) -> str:
         (requests.exceptions.SSLError, f"the certificate of {host} cannot be verified"),
         (requests.exceptions.ProxyError, "the proxy cannot be reached"),
         (requests.Timeout, f"no answer from {host} in time"),
-        (requests.exceptions.ChunkedEncodingError, "the connection broke off"),
+        (urllib3.exceptions.HTTPError, "the connection broke off"),
         (requests.ConnectionError, f"no connection to {host}"),
     )
     return next((text for kind, text in known if isinstance(error, kind)), type(error).__name__)

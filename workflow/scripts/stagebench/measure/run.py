@@ -302,9 +302,7 @@ def _warm_up(session: Session, files: Files, threads: int) -> float:
     return time.perf_counter() - begin
 
 
-def _run_cached(
-    session: Session, pixels: Path | None, threads: int, repeats: int, core: float | None
-) -> Passes:
+def _run_cached(session: Session, pixels: Path | None, threads: int, repeats: int, core: float | None) -> Passes:
     """Run passes over the decoded pixels, or over as many of them as the engine computes in `_CACHED_S` seconds.
 
     What is returned has no passes where there are no pixels.

@@ -31,9 +31,8 @@ def stage_times(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         taken = row.seconds()
-        lines.append(
-            [*row.key, *(seconds(taken[stage]) if stage in taken else BLANK for stage in STAGES), seconds(sum(taken.values()))]
-        )
+        stages = [seconds(taken[stage]) if stage in taken else BLANK for stage in STAGES]
+        lines.append([*row.key, *stages, seconds(sum(taken.values()))])
     return formatting.table(headers, lines, left=4)
 
 

@@ -69,10 +69,10 @@ def summary(rows: Sequence[Row]) -> list[str]:
     for (device, model), members in groups.items():
         best = max(members, key=lambda row: float(row.metrics["p_whole"]))
         lines.append(
-            f"On {device} the fastest way from the files of {model}'s data set to predictions is {best.cell['engine']} "
-            f"in {best.cell['precision']} at batch size {best.cell['batch']}: {rate(best.metrics['p_whole'])} images/s, "
-            f"of {rate(best.metrics['p_core'])} images/s that the engine computes with its inputs resident, at a top-1 "
-            f"accuracy of {percent(best.metrics['top1'])} %."
+            f"On {device} the fastest way from the files of {model}'s data set to predictions is "
+            f"{best.cell['engine']} in {best.cell['precision']} at batch size {best.cell['batch']}: "
+            f"{rate(best.metrics['p_whole'])} images/s, of {rate(best.metrics['p_core'])} images/s that the engine "
+            f"computes with its inputs resident, at a top-1 accuracy of {percent(best.metrics['top1'])} %."
         )
     return lines
 

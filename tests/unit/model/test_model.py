@@ -1,0 +1,224 @@
+"""From weights to prepared files, on a small network: right, checked, and the same each time."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from conftest import ARCHITECTURE, PREPROCESSING
+
+from stagebench import records
+from stagebench.dataset.manifest import read_manifest, validation_rows
+from stagebench.engines.base import VARIANTS
+from stagebench.model import checks
+from stagebench.model.architecture import Classifier, load_module
+from stagebench.model.demo import fit_weights
+from stagebench.model.export import export_model
+from stagebench.model.images import batches
+from stagebench.model.simplify import simplify_model
+from stagebench.model.variants import prepare_variant
+from stagebench.model.weights import fetch_weights
+from stagebench.preprocessing import Preprocessing
+from stagebench.records import StagebenchError
+
+FLOATS = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
+
+
+@pytest.fixture(scope="module")
+def images(sample):
+    return next(batches(sample.manifest, validation_rows(sample.manifest, None), Preprocessing(), 32))
+
+
+@pytest.fixture(scope="module")
+def labels(sample):
+    return np.array([row.label for row in validation_rows(sample.manifest, None)])
+
+
+def first_consumer(model):
+    return [node.op_type for node in model.graph.node if "images" in node.input]
+
+
+def types_of(model, operator):
+    """Element types of the second input (weights) of all nodes of an operator."""
+    values = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    values |= {
+        value.name: value.type.tensor_type.elem_type
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    return {values.get(node.input[1]) for node in model.graph.node if node.op_type == operator}
+
+
+def test_demo_weights_tell_the_classes_apart(tiny_model, images, labels):
+    """A linear layer on random features of 32 fitting images beats chance by far."""
+    logits = checks.run(tiny_model.simplified, images)
+    assert (logits.argmax(axis=1) == labels).mean() > 0.3
+
+
+def test_demo_weights_are_the_same_each_time(tiny_model, sample, tmp_path):
+    again = tmp_path / "tiny.pth"
+    fit_weights(
+        again,
+        tmp_path / "tiny.json",
+        architecture=ARCHITECTURE,
+        preprocessing=PREPROCESSING,
+        manifest=sample.manifest,
+        dataset_record=sample.record,
+    )
+    first, second = (torch.load(path, weights_only=True) for path in (tiny_model.weights, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_demo_weights_are_fitted_to_fitting_images_alone(tiny_model, sample):
+    fitting = sum(row.split == "fit" for row in read_manifest(sample.manifest))
+    assert records.read_record(tiny_model.weights_record)["fitting_images"] == fitting
+
+
+def test_the_exported_graph_takes_bytes_and_gives_torchs_logits(tiny_model, images):
+    model = onnx.load(tiny_model.exported)
+    assert first_consumer(model) == ["Cast"]
+    classifier = Classifier(load_module(ARCHITECTURE, tiny_model.weights), Preprocessing()).eval()
+    with torch.no_grad():
+        wanted = classifier(torch.from_numpy(images)).numpy()
+    for size in (1, 5, 32):
+        found = checks.run(tiny_model.exported, images[:size])
+        assert found.dtype == np.float32
+        assert checks.difference(found, wanted[:size]) < checks.TOLERANCE
+    record = records.read_record(tiny_model.exported_record)
+    assert record["opset"] == 20
+    assert record["shapes"]["images"] == ["batch", 224, 224, 3]
+
+
+def test_preprocessing_is_torchvisions(tiny_model, images):
+    """Mean and standard deviation inside the graph are those of ToTensor and Normalize outside it."""
+    from torchvision import transforms
+
+    chain = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
+    network = load_module(ARCHITECTURE, tiny_model.weights)
+    with torch.no_grad():
+        wanted = network(torch.stack([chain(image) for image in images[:4]])).numpy()
+    assert checks.difference(checks.run(tiny_model.exported, images[:4]), wanted) < checks.TOLERANCE
+
+
+def test_simplifying_changes_nothing_but_the_graph(tiny_model, images):
+    before, after = (checks.run(path, images) for path in (tiny_model.exported, tiny_model.simplified))
+    assert checks.difference(after, before) < checks.TOLERANCE
+    record = records.read_record(tiny_model.simplified_record)
+    assert record["nodes"]["after"] <= record["nodes"]["before"]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variants_tensors_are_its_precision(name, tiny_model, images):
+    path, record_path = tiny_model.variant(name)
+    model, record = onnx.load(path), records.read_record(record_path)
+    assert first_consumer(model) == ["Cast"]
+    assert record["compared"]["cosine"] > 0.98
+    assert record["compared"]["top1_agreement"] >= 75
+    if name in FLOATS:
+        assert types_of(model, "Conv") == {FLOATS[name]}
+        return
+    quantised = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    points = {kinds[node.input[2]] for node in quantised}
+    wanted = {
+        "int8-symmetric": {onnx.TensorProto.INT8},
+        "int8-asymmetric": {onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32},
+        "fp8": {onnx.TensorProto.FLOAT8E4M3FN},
+    }[name]
+    assert points == wanted
+    assert record["settings"]["calibration"]["split"] == ["fit"]
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8-symmetric", "int8-asymmetric"])
+def test_a_variant_has_the_same_outputs_each_time(name, tiny_model, sample, images, tmp_path):
+    first, _ = tiny_model.variant(name)
+    again = tmp_path / "again.onnx"
+    prepare_variant(
+        name,
+        tiny_model.simplified,
+        tiny_model.simplified_record,
+        again,
+        tmp_path / "again.json",
+        weights=tiny_model.weights,
+        weights_record=tiny_model.weights_record,
+        architecture=ARCHITECTURE,
+        preprocessing=PREPROCESSING,
+        manifest=sample.manifest,
+    )
+    assert np.array_equal(*(checks.run(path, images, optimise=False) for path in (first, again)))
+
+
+def test_a_changed_output_is_not_passed_as_simplification(tiny_model, sample, tmp_path, monkeypatch):
+    import onnxsim
+
+    def broken(model):
+        changed = onnx.ModelProto.FromString(model.SerializeToString())
+        weights = next(tensor for tensor in changed.graph.initializer if len(tensor.dims) == 4)
+        values = onnx.numpy_helper.to_array(weights) * 1.5
+        weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+        return changed, True
+
+    monkeypatch.setattr(onnxsim, "simplify", broken)
+    with pytest.raises(StagebenchError, match="outputs differ"):
+        simplify_model(
+            tiny_model.exported,
+            tiny_model.exported_record,
+            tmp_path / "x.onnx",
+            tmp_path / "x.json",
+            preprocessing=PREPROCESSING,
+            manifest=sample.manifest,
+        )
+    assert not (tmp_path / "x.json").exists()
+
+
+class Trap:
+    """What a checkpoint must never be able to run."""
+
+    def __reduce__(self):
+        return (print, ("code of a checkpoint ran",))
+
+
+def fetched(tmp_path, source, sha256=None, architecture=ARCHITECTURE):
+    out = tmp_path / "out.pth"
+    fetch_weights(out, tmp_path / "out.json", url=None, file=str(source), sha256=sha256, architecture=architecture)
+    return out
+
+
+def test_a_local_checkpoint_is_checked_and_copied(tiny_model, tmp_path):
+    digest = hashlib.sha256(tiny_model.weights.read_bytes()).hexdigest()
+    out = fetched(tmp_path, tiny_model.weights, digest)
+    assert out.read_bytes() == tiny_model.weights.read_bytes()
+    assert records.read_record(tmp_path / "out.json")["outputs"]["weights"]["sha256"] == digest
+
+
+def test_a_checkpoint_with_another_digest_is_refused(tiny_model, tmp_path):
+    with pytest.raises(StagebenchError, match=f"expected is {'0' * 64}"):
+        fetched(tmp_path, tiny_model.weights, "0" * 64)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path, capsys):
+    torch.save({"x": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(StagebenchError, match="not a state dictionary"):
+        fetched(tmp_path, tmp_path / "trap.pth")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_model, tmp_path):
+    with pytest.raises(StagebenchError, match=r"not a state dictionary of torchvision\.models\.resnet18"):
+        fetched(tmp_path, tiny_model.weights, architecture="torchvision.models.resnet18")
+
+
+def test_an_unknown_architecture_is_named(tiny_model, sample, tmp_path):
+    with pytest.raises(StagebenchError, match=r"'torchvision\.models\.resnet51' cannot be imported"):
+        export_model(
+            tiny_model.weights,
+            tiny_model.weights_record,
+            tmp_path / "x.onnx",
+            tmp_path / "x.json",
+            architecture="torchvision.models.resnet51",
+            preprocessing=PREPROCESSING,
+            manifest=sample.manifest,
+        )
