@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -50,27 +49,21 @@ class Project:
             sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "small.yaml", **options
         )
 
-    def planned(self, target: str = "results/report.md", **options) -> dict[str, list[str]]:
-        """Return what a run would do: rule -> the wildcards of its jobs."""
-        done = self.run(target, "--dry-run", **options)
+    def planned(self, target: str = "results/report.md", *arguments: str, **options) -> dict[str, list[str]]:
+        """Return what a run would do: rule -> the outputs that it would make anew."""
+        done = self.run(target, "--summary", *arguments, **options)
         assert done.returncode == 0, done.stdout + done.stderr
-        return plan(done.stdout + done.stderr)
+        jobs: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines()[1:]:
+            output, _, rule, _, _, plan = line.split("\t")
+            if plan == "update pending":
+                jobs.setdefault(rule, []).append(output)
+        return jobs
 
     def configure(self, **changes) -> None:
         """Write the small config with top-level sections changed."""
         merged = {key: {**SMALL.get(key, {}), **changes.get(key, {})} for key in {**SMALL, **changes}}
         (self.folder / "small.yaml").write_text(yaml.safe_dump(merged))
-
-
-def plan(output: str) -> dict[str, list[str]]:
-    """Read the jobs that a dry run lists."""
-    jobs: dict[str, list[str]] = {}
-    for block in re.split(r"\n(?=\[[A-Z][a-z]{2} [A-Z][a-z]{2} )", output):
-        found = re.search(r"^\s+log: logs/(\w+)", block, flags=re.MULTILINE)
-        if found:
-            wildcards = re.search(r"^\s+wildcards: (.*)$", block, flags=re.MULTILINE)
-            jobs.setdefault(found.group(1), []).append(wildcards.group(1) if wildcards else "")
-    return jobs
 
 
 def copy_of_repository(repository: Path, target: Path) -> None:

@@ -111,7 +111,7 @@ class Case:
     change: str
     make: Callable[[Path], contextlib.AbstractContextManager[None]]
     reruns: set[str]
-    #: What each job of the timed and building rules is about, where not all of them rerun.
+    #: What the outputs of the timed and building rules are called, where not all of them are made anew.
     only: str = ""
 
 
@@ -123,6 +123,7 @@ CASES = [
         "an edit of dataset/images.py",
         code("dataset/images.py"),
         {
+            "extract_dataset",  # broken images are found there
             "decode_pixels",
             "fit_demo_weights",
             "export_model",
@@ -133,7 +134,7 @@ CASES = [
         | BUILDS,
     ),
     Case("an edit of model/variants.py", code("model/variants.py"), {"prepare_variant"} | BUILDS),
-    Case("an edit of engines/openvino.py", code("engines/openvino.py"), BUILDS, only="engine=openvino"),
+    Case("an edit of engines/openvino.py", code("engines/openvino.py"), BUILDS, only="/openvino/"),
     Case(
         "an edit of measure/statistics.py", code("measure/statistics.py"), {"run_validation", "run_inference"} | REPORT
     ),
@@ -146,10 +147,10 @@ CASES = [
         "a precision added",
         config(cases={"precisions": ["fp32", "int8", "bf16"]}),
         {"prepare_variant", "run_validation"} | BUILDS,
-        only="precision=bf16|variant=bf16",
+        only="bf16",
     ),
     Case("a precision removed", config(cases={"precisions": ["fp32"]}), REPORT),
-    Case("a batch size added", config(cases={"batch_sizes": [4, 2]}), {"run_validation"} | BUILDS, only="batch=2$"),
+    Case("a batch size added", config(cases={"batch_sizes": [4, 2]}), {"run_validation"} | BUILDS, only="/batch2[.]"),
     Case("repeats changed", config(measurement={"repeats": 2}), {"run_inference"} | REPORT),
     Case("pixels switched off", config(datasets={"sample": {"pixels": False}}), {"run_inference"} | REPORT),
     Case("one engine file deleted", engine_file_deleted, NOTHING),
@@ -162,13 +163,11 @@ def test_what_reruns(finished, case):
         planned = finished.planned()
     assert set(planned) == case.reruns
     for rule in ("build_engine", "run_inference", "run_validation", "prepare_variant"):
-        for wildcards in planned.get(rule, []):
-            assert re.search(case.only, wildcards), f"{rule}: {wildcards}"
+        for output in planned.get(rule, []):
+            assert re.search(case.only, output), f"{rule}: {output}"
 
 
 def test_a_raised_format_reruns_everything(finished):
-    everything = set(finished.planned(environment={}, target="results/report.md"))
-    assert everything == NOTHING
     raised = lambda text: text.replace(f"FORMAT = {records.FORMAT}", f"FORMAT = {records.FORMAT + 1}")  # noqa: E731
     with edited(finished.folder / PACKAGE / "records.py", raised):
         planned = set(finished.planned())
@@ -179,14 +178,9 @@ def test_a_deleted_engine_file_is_built_again_as_a_target_or_for_its_inference(f
     engine = "results/engines/local/tiny/openvino/int8/batch4.engine"
     with engine_file_deleted(finished.folder):
         assert set(finished.planned(engine)) == {"build_engine"}
-        row = finished.planned("results/inference/local/tiny/openvino/int8/batch4.json", environment={})
-        assert row == {}
-        done = finished.run(
-            "results/report.md", "--dry-run", "--forcerun", "results/inference/local/tiny/openvino/int8/batch4.json"
-        )
-        from workflow_project import plan
-
-        assert {"build_engine", "run_inference"} <= set(plan(done.stdout + done.stderr))
+        assert finished.planned("results/inference/local/tiny/openvino/int8/batch4.json") == {}
+        row = "results/inference/local/tiny/openvino/int8/batch4.json"
+        assert {"build_engine", "run_inference"} <= set(finished.planned("results/report.md", "--forcerun", row))
 
 
 def test_a_changed_checksum_reruns_the_download_and_all_that_follows(finished, tmp_path):
@@ -220,7 +214,7 @@ def test_another_version_of_an_engine_library_reruns_its_cells(finished, tmp_pat
     planned = finished.planned(environment={"PYTHONPATH": str(tmp_path)})
     assert set(planned) == BUILDS
     for rule in ("build_engine", "run_inference"):
-        assert all("engine=onnxruntime" in wildcards for wildcards in planned[rule])
+        assert all("/onnxruntime/" in output for output in planned[rule])
 
 
 def test_other_hardware_reruns_what_depends_on_the_machine(finished, tmp_path):

@@ -53,7 +53,7 @@ rule build_engine:
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,
-        options={},
+        options=lambda wildcards: CONFIG.engines.build_options(wildcards.engine),
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         code=code_of("build_engine.py"),

@@ -62,6 +62,7 @@ rule run_validation:
             "repeats": CONFIG.measurement.validation_repeats,
             "cached_repeats": 0,
             "protocol": CONFIG.measurement.protocol,
+            "engine_options": {},
         },
         library=lambda wildcards: library_of("torch"),
         engine_code=code_of_engine("torch"),
@@ -98,10 +99,11 @@ rule run_inference:
         cell=cell_of,
         preprocessing=preprocessing_of,
         subset=subset_of,
-        measurement={
+        measurement=lambda wildcards: {
             "repeats": CONFIG.measurement.repeats,
             "cached_repeats": CONFIG.measurement.cached_repeats,
             "protocol": CONFIG.measurement.protocol,
+            "engine_options": CONFIG.engines.run_options(wildcards.engine),
         },
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),

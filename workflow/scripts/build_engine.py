@@ -25,4 +25,5 @@ if __name__ == "__main__":
             architecture=snakemake.params.architecture,
             preprocessing=snakemake.params.preprocessing,
             options=snakemake.params.options,
+            cache_folder=Path("results/engines") / snakemake.wildcards.device / "caches",
         )

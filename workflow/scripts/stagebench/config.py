@@ -148,12 +148,73 @@ class Dataset(Section):
         return self.labels or ("imagenet" if self.archive else "sample")
 
 
+class DynamicBatch(Section):
+    """Bounds of an engine whose batch size is open."""
+
+    min: int = Field(ge=1, description="Smallest batch size that the engine takes.")
+    opt: int = Field(ge=1, description="Batch size that it is tuned for.")
+    max: int = Field(ge=1, description="Largest batch size that it takes.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in order: min <= opt <= max")
+        return self
+
+
+class TensorRTOptions(Section):
+    """How TensorRT and TensorRT-RTX build and run."""
+
+    workspace_gib: float | None = Field(
+        None, gt=0, description="Limit of the builder's scratch memory in GiB; by default the card's memory."
+    )
+    builder_optimization_level: int | None = Field(
+        None, ge=0, le=5, description="0 builds fastest, 5 tries most; by default the library's own (3)."
+    )
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none", description="Which other cards the engine shall run on, at a cost in speed."
+    )
+    profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = Field(
+        "detailed", description="How much the engine tells of its layers; the record keeps it."
+    )
+    timing_cache: bool = Field(True, description="Keep the builder's timings of tactics between builds on a device.")
+    dynamic_batch: DynamicBatch | None = Field(
+        None, description="Build with an open batch size within bounds; by default it is the cell's own, and static."
+    )
+    cuda_graphs: bool = Field(True, description="Launch each request as one CUDA graph.")
+
+
+#: Options that a run takes; the others belong to the build.
+RUN_OPTIONS = frozenset({"cuda_graphs"})
+
+
+class Engines(Section):
+    """Options of engines that have some."""
+
+    tensorrt: TensorRTOptions = Field(TensorRTOptions(), description="TensorRT.")
+    tensorrt_rtx: TensorRTOptions = Field(TensorRTOptions(), description="TensorRT-RTX.")
+
+    def build_options(self, engine: str) -> dict[str, Any]:
+        """Return what an engine's `build` takes, as plain values."""
+        return {key: value for key, value in self._all(engine).items() if key not in RUN_OPTIONS}
+
+    def run_options(self, engine: str) -> dict[str, Any]:
+        """Return what an engine's `open` takes, as plain values."""
+        return {key: value for key, value in self._all(engine).items() if key in RUN_OPTIONS}
+
+    def _all(self, engine: str) -> dict[str, Any]:
+        section = getattr(self, engine, None) if engine in type(self).model_fields else None
+        return section.model_dump(mode="json") if section is not None else {}
+
+
 class Measurement(Section):
     """How it is measured."""
 
     repeats: int = Field(3, ge=1, description="Passes over all images for p_infer_whole, and blocks for core rates.")
     validation_repeats: int = Field(1, ge=1, description="Passes over all images for p_val_whole.")
-    cached_repeats: int = Field(1, ge=1, description="Passes over the decoded pixels for p_infer_cached.")
+    cached_repeats: int = Field(
+        1, ge=1, description="Passes over the decoded pixels (as many as take two seconds) for p_infer_cached."
+    )
     protocol: Literal["stagebench"] = Field("stagebench", description="The way of measuring; docs/metrics.md tells it.")
 
 
@@ -170,6 +231,7 @@ class Config(Section):
     devices: dict[Name, Device] = Field({"local": Device()}, description="Kinds of machines, by name.")
     models: dict[Name, Model] = Field(description="Models, by name.")
     datasets: dict[Name, Dataset] = Field(description="Data sets, by name.")
+    engines: Engines = Field(Engines())
     measurement: Measurement = Field(Measurement())
     report: Report = Field(Report())
 

@@ -25,6 +25,7 @@ from stagebench.config import (
     Model,
     Preprocessing,
     Report,
+    TensorRTOptions,
     Weights,
 )
 from stagebench.records import replacing
@@ -42,6 +43,7 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("models.NAME.expected", Expected),
     ("datasets.NAME", Dataset),
     ("datasets.NAME.archive", Archive),
+    ("engines.tensorrt, engines.tensorrt_rtx", TensorRTOptions),
     ("measurement", Measurement),
     ("report", Report),
 ]

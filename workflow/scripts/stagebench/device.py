@@ -107,7 +107,7 @@ def require_same(record: Mapping[str, Any], path: Path) -> None:
 def environment() -> dict[str, str]:
     """Return the environment block of this machine: label -> text, "none" where a thing does not exist."""
     here = identity()
-    versions = records.versions("torch", "torchvision", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+    versions = records.versions("torch", "torchvision", "onnx")
     return {
         "Machine": _machine(),
         "CPU": f"{here['cpu']}, {here['cpu_count']} CPUs usable of {os.cpu_count()}",
@@ -122,12 +122,12 @@ def environment() -> dict[str, str]:
         "Framework": f"PyTorch {versions['torch']}, torchvision {versions['torchvision']}",
         "CUDA toolkit": _nvcc(),
         "Engines": ", ".join(
-            f"{label} {versions[name]}"
-            for label, name in (
-                ("TensorRT", "tensorrt"),
-                ("TensorRT-RTX", "tensorrt_rtx"),
-                ("OpenVINO", "openvino"),
-                ("ONNX Runtime", "onnxruntime"),
+            f"{label} {_installed(*names)}"
+            for label, names in (
+                ("TensorRT", ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")),
+                ("TensorRT-RTX", ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx")),
+                ("OpenVINO", ("openvino",)),
+                ("ONNX Runtime", ("onnxruntime",)),
             )
         ),
         "ONNX": versions["onnx"],
@@ -147,6 +147,11 @@ def probe(name: str, compute_capability: str | None, record: Path) -> None:
         record,
         records.make_record("device", watch=watch, name=name, identity=known, environment=shown),
     )
+
+
+def _installed(*distributions: str) -> str:
+    """Return the version of the first of several distributions of the same library that is installed."""
+    return next((version for version in records.versions(*distributions).values() if version != NONE), NONE)
 
 
 def memory_mb() -> int:

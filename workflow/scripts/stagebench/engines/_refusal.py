@@ -39,6 +39,8 @@ def require_own(engine: Engine, engine_file: Path, build_record: Mapping[str, An
     entry = build_record["outputs"]["engine"]
     if engine_file.stat().st_size != entry["bytes"]:
         differences.append(f"{entry['bytes']} bytes there, {engine_file.stat().st_size} here")
+    elif records.digest(engine_file) != entry["sha256"]:
+        differences.append("other contents than its record describes")
     if differences:
         raise ForeignEngineError(
             f"{engine_file}: foreign engine ({'; '.join(differences)}); delete it and make this target anew"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
@@ -84,17 +84,19 @@ class BuildSpec:
     device: Mapping[str, Any]
     #: `outputs` entry (path, sha256, bytes) of the model file that is built from.
     source: Mapping[str, Any]
-    #: Engine options from the config (`engines.<name>`), validated there.
+    #: Engine options from the config (`engines.<name>`), validated there, without those that only a run takes.
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: Folder for what builds on the device may share, such as a timing cache; no rule declares what lies there.
+    cache_folder: Path | None = None
 
 
 class Engine(ABC):
     """A stateless object that builds engine files and opens them."""
 
     #: The distributions whose versions an engine file depends on: part of what makes it stale.
-    distributions: ClassVar[tuple[str, ...]]
+    distributions: tuple[str, ...]
     #: The kind of device it runs on: "cpu" or "gpu".
-    device_kind: ClassVar[str]
+    device_kind: str
 
     @abstractmethod
     def version(self) -> str:
@@ -118,8 +120,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def open(self, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> Session:
+    def open(
+        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
+    ) -> Session:
         """Load an engine file, ready to run.
+
+        Args:
+            options: what the config says of the run (`engines.<name>`), beside what was built in.
 
         Raises:
             ForeignEngineError: it was built by another version, for another batch size or on another device.

@@ -35,6 +35,7 @@ def build_engine(
     architecture: str,
     preprocessing: Mapping[str, Any],
     options: Mapping[str, Any],
+    cache_folder: Path | None = None,
 ) -> None:
     """Build an engine in a child process and write its file and its record, whatever becomes of it.
 
@@ -42,7 +43,8 @@ def build_engine(
         engine: name of the engine.
         source: the prepared ONNX file, or the checkpoint for engines that take it.
         device_record: what it is built for; a device that is not present is built for ahead of time.
-        options: the engine's section of the config.
+        options: the engine's section of the config, without what only a run takes.
+        cache_folder: where builds on the device may keep what they share.
 
     Raises:
         StagebenchError: this machine is not the device's.
@@ -60,6 +62,7 @@ def build_engine(
         device=target,
         source=made_from,
         options=options,
+        cache_folder=cache_folder,
     )
     if target["identity"]["present"]:
         device.require_same(target, device_record)

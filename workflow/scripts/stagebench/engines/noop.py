@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class NoopSession(Session):
 class NoopEngine(Engine):
     """Takes every precision, on any device, and computes in none."""
 
-    distributions: ClassVar[tuple[str, ...]] = ("numpy",)
-    device_kind: ClassVar[str] = "cpu"
+    distributions = ("numpy",)
+    device_kind = "cpu"
 
     def version(self) -> str:
         """Return numpy's version: there is no other library."""
@@ -64,7 +64,9 @@ class NoopEngine(Engine):
         out.write_text(json.dumps(shape) + "\n", encoding="utf-8")
         return shape
 
-    def open(self, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> Session:
+    def open(
+        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
+    ) -> Session:
         """Return slots of the built shape."""
         require_own(self, engine_file, build_record, batch)
         shape = json.loads(engine_file.read_text(encoding="utf-8"))

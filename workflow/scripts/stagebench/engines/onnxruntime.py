@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,8 +87,8 @@ class OnnxRuntimeSession(Session):
 class OnnxRuntimeEngine(Engine):
     """Optimises the prepared file for this CPU; the engine file is the optimised model."""
 
-    distributions: ClassVar[tuple[str, ...]] = ("onnxruntime",)
-    device_kind: ClassVar[str] = "cpu"
+    distributions = ("onnxruntime",)
+    device_kind = "cpu"
 
     def version(self) -> str:
         """Return the installed version."""
@@ -122,14 +122,16 @@ class OnnxRuntimeEngine(Engine):
         _require_executed(operators, spec.precision)
         return {"optimise_s": seconds, "operators": dict(sorted(operators.items()))}
 
-    def open(self, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> Session:
+    def open(
+        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
+    ) -> Session:
         """Load the optimised model as it is."""
         import onnxruntime
 
         require_own(self, engine_file, build_record, batch)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = _session(str(engine_file), options)
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = _session(str(engine_file), settings)
         execution = {
             "precision": build_record["cell"]["precision"],
             "convolutions": _convolutions(Counter(build_record["build"]["operators"])),

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,8 +86,8 @@ class OpenVINOSession(Session):
 class OpenVINOEngine(Engine):
     """Compiles the prepared file for this CPU; the engine file is OpenVINO's exported model."""
 
-    distributions: ClassVar[tuple[str, ...]] = ("openvino",)
-    device_kind: ClassVar[str] = "cpu"
+    distributions = ("openvino",)
+    device_kind = "cpu"
 
     def version(self) -> str:
         """Return the installed version."""
@@ -120,7 +120,9 @@ class OpenVINOEngine(Engine):
         out.write_bytes(compiled.export_model().getvalue())
         return {"compile_s": seconds, "settings": _settings(spec.precision), "layers": _layers(compiled)}
 
-    def open(self, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> Session:
+    def open(
+        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
+    ) -> Session:
         """Import the engine file and check what it will compute in."""
         import openvino
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from stagebench import records
 from stagebench.engines import _cpu
@@ -18,8 +18,8 @@ _TENSOR_CORES = {"fp16": (7, 0), "bf16": (8, 0), "tf32": (8, 0)}
 class TorchEngine(Engine):
     """Runs the checkpoint eagerly, batch norms folded; the engine file is the checkpoint with what it belongs to."""
 
-    distributions: ClassVar[tuple[str, ...]] = ("torch", "torchvision")
-    device_kind: ClassVar[str] = "cpu"
+    distributions = ("torch", "torchvision")
+    device_kind = "cpu"
 
     def version(self) -> str:
         """Return the installed version."""
@@ -60,7 +60,9 @@ class TorchEngine(Engine):
         torch.save({"state_dict": module.state_dict(), "meta": meta}, out)
         return {"meta": meta, "parameters": sum(parameter.numel() for parameter in module.parameters())}
 
-    def open(self, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> Session:
+    def open(
+        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
+    ) -> Session:
         """Load it on the card that the device record names, else on the CPU."""
         require_own(self, engine_file, build_record, batch)
         if build_record["device"]["gpu"] is None:

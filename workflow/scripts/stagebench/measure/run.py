@@ -59,7 +59,7 @@ def measure_inference(
         cell: device, model, engine, precision and batch.
         preprocessing: fields of `Preprocessing`.
         subset: how many validation images are used; None for all.
-        measurement: repeats, cached_repeats and protocol.
+        measurement: repeats, cached_repeats, protocol and engine_options (what the engine's `open` takes).
 
     Raises:
         StagebenchError: this machine is not the device's, or an artifact does not belong to the cell.
@@ -177,8 +177,13 @@ def _measure_cell(
         watch = records.Stopwatch()
         status, reason = built["status"], built["reason"]
         details: dict[str, Any] = {}
+        machine = records.read_record(device_record)
+        if status == "ok" and not machine["identity"]["present"]:
+            status = "unavailable"
+            reason = (
+                f"built ahead of time for {device.describe(machine['identity'])}; run it on a machine with such a GPU"
+            )
         if status == "ok":
-            machine = records.read_record(device_record)
             device.require_same(machine, device_record)
             try:
                 failure = supervise.run(
@@ -242,7 +247,7 @@ def _measure_here(
     before = gpu.snapshot()
     begin = time.perf_counter()
     with (
-        engines.get(cell["engine"]).open(engine_file, built, cell["batch"]) as session,
+        engines.get(cell["engine"]).open(engine_file, built, cell["batch"], measurement["engine_options"]) as session,
         memory.DeviceMemory() as sampled,
     ):
         load_s = time.perf_counter() - begin

@@ -1,0 +1,187 @@
+"""Building a TensorRT engine: one function for tensorrt 10 and 11 and for tensorrt_rtx, whose module is passed in.
+
+Networks are strongly typed: a precision is the tensor types of the ONNX file, and no precision flag exists here. Only
+names that both 10 and 11 have are used, and never a flag's numeric value (11 renumbered them).
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stagebench.engines import _tensorrt_cache, _tensorrt_inspect, _tensorrt_log
+from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INPUT = "images"
+# Errors that say nothing on what the device supports: the cell failed, and may not another time.
+_PASSING = (
+    "out of memory",
+    "outofmemory",
+    "workspace",
+    "cuda runtime",
+    "cuda error",
+    "cudaerror",
+    "cuda initialization",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built: the shape of the input, TF32, the target and the config's options."""
+
+    batch: int
+    crop: int
+    tf32: bool
+    #: Compute capability to build for on a machine without the device ("8.0"); None for the device of this machine.
+    target: str | None
+    #: The config's `engines.<name>` without what is decided at run time.
+    options: Mapping[str, Any]
+    #: Timing cache to use and to complete; None for a library without one.
+    timing_cache: Path | None = None
+
+
+def build(
+    trt: Any, onnx: Path, out: Path, plan: Plan, label: str, cancelled: threading.Event | None = None
+) -> dict[str, Any]:
+    """Build an engine file and return what the build record tells of it.
+
+    Args:
+        trt: the module: tensorrt or tensorrt_rtx.
+        cancelled: once it is set, the build breaks off.
+
+    Raises:
+        EngineUnavailableError: there is no usable CUDA.
+        EngineUnsupportedError: parser or builder refuse the file for the target, with the library's own words.
+        RuntimeError: the build failed for another reason, with the library's own words.
+    """
+    messages = _tensorrt_log.begin(trt)
+    try:
+        builder = trt.Builder(messages)
+    except TypeError:  # how pybind11 tells that the factory gave nothing: CUDA could not be initialised
+        raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({messages.explain()})") from None
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    begin = time.perf_counter()
+    _parse(trt, network, onnx, messages)
+    parse_s = time.perf_counter() - begin
+    monitor = _tensorrt_log.progress_monitor(trt, label, cancelled or threading.Event())
+    config = _configure(trt, builder, network, plan, monitor)
+    cache = _tensorrt_cache.load(config, plan.timing_cache)
+    begin = time.perf_counter()
+    serialised = builder.build_serialized_network(network, config)
+    build_s = time.perf_counter() - begin
+    if serialised is None:
+        if cancelled is not None and cancelled.is_set():
+            raise RuntimeError("the build was interrupted")
+        raise _refusal(messages)
+    out.write_bytes(serialised)
+    return {
+        "library": trt.__name__,
+        "target": plan.target or "this device",
+        "batch": {"static": plan.batch} if not plan.options.get("dynamic_batch") else plan.options["dynamic_batch"],
+        "tf32": bool(config.get_flag(trt.BuilderFlag.TF32)),
+        "workspace_bytes": int(config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)),
+        "builder_optimization_level": int(config.builder_optimization_level),
+        "hardware_compatibility": plan.options.get("hardware_compatibility", "none"),
+        "profiling_verbosity": str(config.profiling_verbosity).rpartition(".")[2],
+        "parse_s": parse_s,
+        "build_s": build_s,
+        "engine_bytes": out.stat().st_size,
+        # ru_maxrss is in kibibytes (getrusage(2)).
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "timing_cache": _tensorrt_cache.store(config, plan.timing_cache, cache),
+        "network": _describe(network),
+        "engine": _tensorrt_inspect.inspect(trt, serialised, messages) if plan.target is None else None,
+        "warnings": list(dict.fromkeys(messages.warnings)),
+    }
+
+
+def _parse(trt: Any, network: Any, onnx: Path, messages: Any) -> None:
+    parser = trt.OnnxParser(network, messages)
+    if not parser.parse_from_file(str(onnx)):
+        own = [" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors)]
+        raise EngineUnsupportedError(f"the parser refuses {onnx.name}: {'; '.join(own) or messages.explain()}")
+
+
+def _configure(trt: Any, builder: Any, network: Any, plan: Plan, monitor: Any) -> Any:
+    options = plan.options
+    config = builder.create_builder_config()
+    config.progress_monitor = monitor
+    if options.get("workspace_gib") is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_gib"] * 2**30))
+    if options.get("builder_optimization_level") is not None:
+        config.builder_optimization_level = options["builder_optimization_level"]
+    if options.get("hardware_compatibility", "none") != "none":  # tensorrt_rtx has no such setting
+        config.hardware_compatibility_level = _member(trt.HardwareCompatibilityLevel, options["hardware_compatibility"])
+    config.profiling_verbosity = _member(trt.ProfilingVerbosity, options.get("profiling_verbosity", "detailed"))
+    # On by default in every version, so it is decided for every precision.
+    if plan.tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if plan.target is not None:
+        _set_target(trt, config, plan.target)
+    _set_batch(builder, network, config, plan)
+    return config
+
+
+def _member(kind: Any, name: str) -> Any:
+    return getattr(kind, name.upper())
+
+
+def _set_target(trt: Any, config: Any, capability: str) -> None:
+    """Aim at a device that is not here; only tensorrt_rtx can."""
+    known = getattr(trt, "ComputeCapability", None)
+    name = "SM" + capability.replace(".", "")
+    if known is None or not hasattr(known, name):
+        names = ", ".join(entry for entry in getattr(known, "__members__", {}) if entry.startswith("SM"))
+        raise EngineUnsupportedError(
+            f"{trt.__name__} has no target {name} (it has {names or 'none'}): build on the device itself"
+        )
+    config.num_compute_capabilities = 1
+    if not config.set_compute_capability(getattr(known, name), 0):
+        raise EngineUnsupportedError(f"{trt.__name__} refuses the target {name}")
+
+
+def _set_batch(builder: Any, network: Any, config: Any, plan: Plan) -> None:
+    """Make the batch size static, or open within the config's bounds."""
+    images = network.get_input(0)
+    sizes = plan.options.get("dynamic_batch")
+    if not sizes:
+        images.shape = (plan.batch, plan.crop, plan.crop, 3)
+        return
+    if not sizes["min"] <= plan.batch <= sizes["max"]:
+        raise EngineUnsupportedError(
+            f"engines.*.dynamic_batch spans {sizes['min']} to {sizes['max']}, the cell has {plan.batch}"
+        )
+    profile = builder.create_optimization_profile()
+    profile.set_shape(INPUT, *((sizes[bound], plan.crop, plan.crop, 3) for bound in ("min", "opt", "max")))
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineUnsupportedError(f"engines.*.dynamic_batch: the library refuses min, opt and max {sizes}")
+
+
+def _refusal(messages: Any) -> Exception:
+    """Return the error that a build without a result comes down to."""
+    text = messages.explain()
+    if any(mark in text.lower() for mark in _PASSING):
+        return RuntimeError(f"the build failed: {text}")
+    return EngineUnsupportedError(f"the builder refuses it: {text}")
+
+
+def _describe(network: Any) -> dict[str, Any]:
+    """Return what the parsed network holds: how many layers of each kind, and the types of their outputs."""
+    kinds: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    for i in range(network.num_layers):
+        layer = network.get_layer(i)
+        kinds[str(layer.type).rpartition(".")[2]] += 1
+        for k in range(layer.num_outputs):
+            types[str(layer.get_output(k).dtype).rpartition(".")[2]] += 1
+    return {"layers": dict(sorted(kinds.items())), "types": dict(sorted(types.items()))}

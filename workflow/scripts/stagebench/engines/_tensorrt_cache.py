@@ -1,0 +1,46 @@
+"""The timing cache: what the builder learned about tactics, kept between builds for one device and library version.
+
+It is a side file that no rule declares: builds work without it, and what they took from it is in the build record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from stagebench.records import replacing
+
+
+def load(config: Any, path: Path | None) -> dict[str, Any] | None:
+    """Give the config the cache of a file, or an empty one; return what the record tells of it, None without a cache.
+
+    A file that the library refuses (another version, another device) is left out.
+    """
+    if path is None:
+        return None
+    data = path.read_bytes() if path.is_file() else b""
+    for content in (data, b""):
+        cache = config.create_timing_cache(content)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return {"path": path.as_posix(), "sha256_before": hashlib.sha256(content).hexdigest() if content else None}
+    return None
+
+
+def store(config: Any, path: Path | None, used: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Put what the build has learned beside the file's own content and return the record's entry with its digest."""
+    cache = config.get_timing_cache() if used is not None else None
+    if path is None or used is None or cache is None:
+        return used
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.is_file():  # what other builds have learned meanwhile
+            others = config.create_timing_cache(path.read_bytes())
+            if others is not None:
+                cache.combine(others, ignore_mismatch=False)
+        content = bytes(cache.serialize())
+        with replacing(path) as part:
+            part.write_bytes(content)
+    return {**used, "sha256_after": hashlib.sha256(content).hexdigest()}
