@@ -44,11 +44,11 @@ class TensorRTEngine(Engine):
     def support(self, precision: str, device: Mapping[str, Any]) -> Support:
         """Say what the card's tensor cores take; what else there is to refuse, the builder refuses in its own words."""
         identity = device["identity"]
-        if util.find_spec(self.module) is None:
-            return Unavailable(f"the package {self.distributions[0]} is not installed (docs/gpu.md has the command)")
         card = identity["gpu"]
         if card is None:
             return Unavailable(gpu.probe() or "the device has no NVIDIA GPU")
+        if util.find_spec(self.module) is None:
+            return Unavailable(f"the package {self.distributions[0]} is not installed (docs/gpu.md has the command)")
         if card.get("mig"):
             return Unavailable("the card is partitioned (MIG), and a partition is not the card that the row would name")
         if not identity["present"] and not self.ahead_of_time:
