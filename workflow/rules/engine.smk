@@ -6,14 +6,6 @@ its record, which is always written: where nothing could be built it says why.
 """
 
 
-def engine_source(wildcards):
-    """The model file that an engine is built from."""
-    variant = engines.get(wildcards.engine).variant(wildcards.precision)
-    if variant == "weights":
-        return f"resources/weights/{wildcards.model}.pth"
-    return f"results/models/{wildcards.model}/{variant}.onnx"
-
-
 rule probe_device:
     output:
         record="results/devices/{device}.json",

@@ -7,35 +7,6 @@ beside it (.npz). A cell that could not be measured has a record, too, which say
 Timed jobs hold the whole machine: they take all of the resource `machine`, of which every other job takes one unit.
 """
 
-WHOLE_MACHINE = 100
-
-
-def cell_of(wildcards):
-    """The wildcards that name a cell, as plain values."""
-    named = {
-        key: getattr(wildcards, key)
-        for key in ("device", "model", "engine", "precision")
-        if hasattr(wildcards, key)
-    }
-    return named | {"batch": int(wildcards.batch)}
-
-
-def pixels_of(suffix):
-    """An input function: the decoded pixels of the model's data set, or nothing where they are switched off."""
-
-    def chosen(wildcards):
-        if not dataset_entry(wildcards).pixels:
-            return []
-        recipe = model_of(wildcards).preprocessing.recipe(DECODER)
-        return f"results/datasets/{dataset_of(wildcards)}/pixels/{recipe}{suffix}"
-
-    return chosen
-
-
-def validation_device_has_gpu(wildcards):
-    """Whether torch will run on a GPU here: it takes the card where there is one."""
-    return runs_here() and gpu.gpu_present()
-
 
 rule run_validation:
     input:

@@ -213,7 +213,7 @@ class Measurement(Section):
     repeats: int = Field(3, ge=1, description="Passes over all images for p_infer_whole, and blocks for core rates.")
     validation_repeats: int = Field(1, ge=1, description="Passes over all images for p_val_whole.")
     cached_repeats: int = Field(
-        1, ge=1, description="Passes over the decoded pixels (as many as take two seconds) for p_infer_cached."
+        1, ge=1, description="Passes over the decoded pixels (as many as take a second) for p_infer_cached."
     )
     protocol: Literal["stagebench"] = Field("stagebench", description="The way of measuring; docs/metrics.md tells it.")
 

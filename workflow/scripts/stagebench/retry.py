@@ -1,6 +1,7 @@
 """Delete the records of unavailable and failed cells with their outputs, so that the next run tries them again.
 
-Run as `make retry`. Records of state "ok" and "unsupported" stay.
+Run as `make retry`. Records of state "ok" and "unsupported" stay. The table and the reports go, too: Snakemake makes a
+missing file anew only where something that is missing as well needs it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def forget(results: Path) -> list[Path]:
     for record in found:
         for file in record.parent.glob(f"{record.stem}.*"):
             file.unlink()
+    if found:
+        for report in (results / "table.csv", results / "report.md", *results.glob("precision/*.md")):
+            report.unlink(missing_ok=True)
     return found
 
 

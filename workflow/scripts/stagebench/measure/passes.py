@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stagebench.measure.feeding import Feeder
 
 # A resident block is long enough for the clock and short beside the passes.
-_BLOCK_S = 0.5
+_BLOCK_S = 0.4
 
 
 @dataclass

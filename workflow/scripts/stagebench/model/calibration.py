@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BATCH = 16
 # The ranges of the embedded default's few classes have settled by then.
-_FITTING_IMAGES = 32
+_FITTING_IMAGES = 16
 
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc]
