@@ -6,13 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from stagebench.preprocessing import Preprocessing
+from common import ARCHITECTURE, IMAGES, PREPROCESSING
 
 ROOT = Path(__file__).resolve().parent.parent
-ARCHITECTURE = "tiny.tiny_resnet"
-PREPROCESSING = Preprocessing().model_dump(mode="json")
-IMAGES = 32
 
 
 @pytest.fixture(scope="session")

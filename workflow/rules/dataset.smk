@@ -5,6 +5,8 @@ Leaves: results/datasets/{dataset}/images/ with manifest.csv and dataset.json be
 """
 
 MADE = [name for name, entry in CONFIG.datasets.items() if entry.archive is None]
+# Data sets whose path names a folder of images: there is nothing to extract.
+FOLDERS = [name for name, entry in CONFIG.datasets.items() if entry.is_folder]
 RECIPES = {
     model.preprocessing.recipe(DECODER): model.preprocessing
     for model in CONFIG.models.values()
@@ -38,7 +40,7 @@ rule download_archive:
     log:
         "logs/download_archive/{dataset}.log",
     wildcard_constraints:
-        dataset=any_of(set(CONFIG.datasets) - set(MADE)),
+        dataset=any_of(set(CONFIG.datasets) - set(MADE) - set(FOLDERS)),
     resources:
         mem_mb=500,
     params:
@@ -64,17 +66,44 @@ rule extract_dataset:
         record="results/datasets/{dataset}/dataset.json",
     log:
         "logs/extract_dataset/{dataset}.log",
+    wildcard_constraints:
+        dataset=any_of(set(CONFIG.datasets) - set(FOLDERS)),
     resources:
         mem_mb=1000,
     params:
         labels=lambda wildcards: dataset_entry(wildcards).label_kind,
         expected=lambda wildcards: dataset_entry(wildcards).images,
+        devkit=lambda wildcards: dataset_entry(wildcards).devkit,
         code=code_of("extract_dataset.py"),
         format=FORMAT,
     message:
         "Extract the images of the data set {wildcards.dataset} into class folders and count them"
     script:
         "../scripts/extract_dataset.py"
+
+
+rule link_dataset:
+    output:
+        images=directory("results/datasets/{dataset}/images"),
+        manifest="results/datasets/{dataset}/manifest.csv",
+        record="results/datasets/{dataset}/dataset.json",
+    log:
+        "logs/link_dataset/{dataset}.log",
+    wildcard_constraints:
+        dataset=any_of(FOLDERS),
+    resources:
+        mem_mb=1000,
+    params:
+        folder=lambda wildcards: dataset_entry(wildcards).archive.path,
+        labels=lambda wildcards: dataset_entry(wildcards).label_kind,
+        expected=lambda wildcards: dataset_entry(wildcards).images,
+        devkit=lambda wildcards: dataset_entry(wildcards).devkit,
+        code=code_of("link_dataset.py"),
+        format=FORMAT,
+    message:
+        "Link the images of the data set {wildcards.dataset} into class folders and count them"
+    script:
+        "../scripts/link_dataset.py"
 
 
 rule decode_pixels:

@@ -20,4 +20,5 @@ if __name__ == "__main__":
             record=Path(snakemake.output.record),
             labels=snakemake.params.labels,
             expected=snakemake.params.expected,
+            devkit=snakemake.params.devkit,
         )

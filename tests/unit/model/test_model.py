@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import ARCHITECTURE, PREPROCESSING
+from common import ARCHITECTURE, PREPROCESSING
 
 from stagebench import records
 from stagebench.dataset.manifest import read_manifest, validation_rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -128,6 +129,9 @@ class Dataset(Section):
     labels: Literal["imagenet", "sample"] | None = Field(
         None, description="Which labels its file names have; by default `sample` without an archive, else `imagenet`."
     )
+    devkit: str | None = Field(
+        None, description="ImageNet's development kit (ILSVRC2012_devkit_t12.tar.gz), held against the labels."
+    )
     images: int = Field(ge=1, description="Number of validation images that it holds; checked at extraction.")
     subset: int | None = Field(
         None, ge=1, description="Use only this many validation images, the same ones each time, balanced over classes."
@@ -141,6 +145,12 @@ class Dataset(Section):
         if self.subset is not None and self.subset > self.images:
             raise ValueError(f"subset is {self.subset}, but there are {self.images} images: choose at most that many")
         return self
+
+    @property
+    def is_folder(self) -> bool:
+        """Say whether its path names a folder of extracted images rather than an archive."""
+        path = self.archive.path if self.archive else None
+        return path is not None and Path(path).expanduser().is_dir()
 
     @property
     def label_kind(self) -> str:

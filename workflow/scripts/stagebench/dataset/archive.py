@@ -32,6 +32,7 @@ def extract_archive(
     *,
     labels: str,
     expected: int,
+    devkit: str | None = None,
 ) -> None:
     """Extract an archive into class folders `images`/<wnid>/<name>, with a manifest outside that directory.
 
@@ -46,6 +47,7 @@ def extract_archive(
         record: record to write.
         labels: kind of the labels, "imagenet" or "sample".
         expected: number of validation images that there must be.
+        devkit: ImageNet's development kit, held against the labels; None to go without.
 
     Raises:
         StagebenchError: the archive is damaged or unsafe, an image is broken (all of them are named), or the images
@@ -53,11 +55,13 @@ def extract_archive(
     """
     watch = records.Stopwatch()
     source = records.read_record(archive_record)
-    kind = label_kinds.resolve(labels)
+    kind = label_kinds.resolve(labels, devkit)
     with records.replacing(images) as folder:
         folder.mkdir()
         rows = _extract(archive, folder, images.name, kind, expected)
-    _finish(manifest, record, rows, labels, watch=watch, source=source)
+    inputs = {"archive": records.output_entry(source, "archive")}
+    notes = {key: source[key] for key in ("photographs",) if key in source}
+    write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, notes=notes)
 
 
 def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int) -> list[ManifestRow]:
@@ -141,23 +145,28 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _finish(
+def write_dataset(
     manifest: Path,
     record: Path,
     rows: list[ManifestRow],
     labels: str,
     *,
     watch: records.Stopwatch,
-    source: dict[str, Any],
+    inputs: dict[str, Any],
+    notes: dict[str, Any],
 ) -> None:
+    """Write the manifest and the record of a data set whose images are in their place.
+
+    Args:
+        notes: what the record has to say beside the counts.
+    """
     write_manifest(manifest, rows)
-    notes = {key: source[key] for key in ("photographs",) if key in source}
     records.write_json(
         record,
         records.make_record(
             "dataset",
             watch=watch,
-            inputs={"archive": records.output_entry(source, "archive")},
+            inputs=inputs,
             outputs={"manifest": records.describe(manifest)},
             labels=labels,
             images=sum(row.split == "val" for row in rows),

@@ -6,12 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+from stagebench.dataset import imagenet
 from stagebench.dataset.manifest import Split
 from stagebench.dataset.photographs import PHOTOGRAPHS
 from stagebench.records import StagebenchError
 
+_IMAGENET_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 _SAMPLE_NAME = re.compile(r"sample_(val|fit)_(\d{8})\.JPEG")
 
 
@@ -37,15 +40,39 @@ class Labels:
     per_class: Callable[[int], Counter[int] | None]
 
 
-def resolve(kind: str) -> Labels:
+def resolve(kind: str, devkit: str | None = None) -> Labels:
     """Return the labels of a kind: "sample" or "imagenet".
 
+    Args:
+        devkit: ImageNet's development kit, which has to say the same as the labels of this repository.
+
     Raises:
-        StagebenchError: there is no such kind.
+        StagebenchError: there is no such kind, or the development kit says something else.
     """
     if kind == "sample":
         return _sample()
+    if kind == "imagenet":
+        if devkit is not None:
+            imagenet.require_agreement(Path(devkit).expanduser())
+        return _imagenet()
     raise StagebenchError(f"datasets.*.labels: unknown kind of labels {kind!r}: there are imagenet, sample")
+
+
+def _imagenet() -> Labels:
+    known = imagenet.load()
+
+    def of(name: str) -> Label | None:
+        match = _IMAGENET_NAME.fullmatch(name)
+        number = int(match[1]) if match else 0
+        if not 1 <= number <= imagenet.IMAGES:
+            return None
+        label = known.labels[number - 1]
+        return Label("val", known.wnids[label], label)
+
+    def per_class(images: int) -> Counter[int] | None:
+        return Counter(known.labels) if images == imagenet.IMAGES else None
+
+    return Labels(known.wnids, of, per_class)
 
 
 def sample_name(split: Split, number: int) -> str:

@@ -11,7 +11,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -42,6 +44,11 @@ _RETRIED = (
 _log = logging.getLogger(__name__)
 
 
+@cache
+def _hashing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="sha256")
+
+
 @dataclass
 class Digests:
     """MD5, SHA-256 and length of bytes that pass by."""
@@ -51,9 +58,10 @@ class Digests:
     _sha256: Any = field(default_factory=hashlib.sha256)
 
     def update(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes: one algorithm on a thread of its own, since both release the interpreter's lock."""
+        other = _hashing().submit(self._sha256.update, data)
         self._md5.update(data)
-        self._sha256.update(data)
+        other.result()
         self.length += len(data)
 
     def of(self, algorithm: str) -> str:

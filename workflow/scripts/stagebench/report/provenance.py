@@ -91,7 +91,13 @@ def _comparison(record: Any) -> str:
             f"{compared['with']}: largest difference of a logit {compared['largest_difference']:.1e} of the range "
             f"({compared['images']} images)"
         )
-    return (
+    text = (
         f"{compared['with']}: cosine {compared['cosine']:.5f}, same top-1 {compared['top1_agreement']:.1f} % "
         f"({compared['images']} images)"
     )
+    calibration = record.get("settings", {}).get("calibration")
+    if calibration:
+        splits = {"fit": "fitting", "val": "validation"}
+        kinds = " and ".join(splits[split] for split in calibration["split"])
+        text += f"; calibrated with {calibration['images']} {kinds} images"
+    return text

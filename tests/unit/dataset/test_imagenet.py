@@ -1,0 +1,167 @@
+"""ImageNet's labels, its development kit, and folders of images that are extracted already."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from stagebench import records
+from stagebench.dataset import imagenet
+from stagebench.dataset.folder import link_folder
+from stagebench.dataset.labels import resolve
+from stagebench.dataset.manifest import read_manifest
+from stagebench.records import StagebenchError
+
+TFDS = "tensorflow-datasets==4.9.10"
+
+
+def test_there_are_fifty_of_each_class():
+    known = imagenet.load()
+    assert set(Counter(known.labels).values()) == {50}
+    assert known.labels[:10] == (65, 970, 230, 809, 516, 57, 334, 415, 674, 332)
+    assert known.wnids[0] == "n01440764"
+    assert list(known.wnids) == sorted(known.wnids)
+
+
+def test_the_labels_are_those_of_tensorflow_datasets(tmp_path):
+    fetched = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", tmp_path, TFDS],
+        capture_output=True,
+        check=False,
+    )
+    if fetched.returncode:
+        pytest.skip(f"the package index does not hand out {TFDS}")
+    [wheel] = tmp_path.glob("*.whl")
+    folder = "tensorflow_datasets/datasets/imagenet2012"
+    with zipfile.ZipFile(wheel) as file:
+        wnids = file.read(f"{folder}/labels.txt").decode().split()
+        truth = file.read(f"{folder}/validation_labels.txt").decode().split()
+    known = imagenet.load()
+    assert list(known.wnids) == wnids
+    assert [known.wnids[label] for label in known.labels] == truth
+
+
+@pytest.mark.parametrize(
+    "name", ["ILSVRC2012_val_00050001.JPEG", "ILSVRC2012_val_00000000.JPEG", "ILSVRC2012_test_00000001.JPEG", "x.JPEG"]
+)
+def test_strangers_have_no_label(name):
+    assert resolve("imagenet").of(name) is None
+
+
+def devkit(path, labels, wnids):
+    """An archive of the development kit's shape: ids in an order of their own, leaf classes before inner ones."""
+    from scipy.io import savemat
+
+    order = list(np.random.default_rng(0).permutation(len(wnids)))
+    kind = [("ILSVRC2012_ID", "i4"), ("WNID", "U9"), ("words", "U20"), ("gloss", "U20"), ("num_children", "i4")]
+    leaves = [(rank + 1, wnids[label], "", "", 0) for rank, label in enumerate(order)]
+    synsets = np.array([*leaves, (len(wnids) + 1, "n00000001", "", "", 3)], dtype=kind)
+    buffer = io.BytesIO()
+    savemat(buffer, {"synsets": synsets})
+    number = {label: rank + 1 for rank, label in enumerate(order)}
+    truth = "".join(f"{number[label]}\n" for label in labels).encode()
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in (
+            ("data/meta.mat", buffer.getvalue()),
+            ("data/ILSVRC2012_validation_ground_truth.txt", truth),
+        ):
+            entry = tarfile.TarInfo(f"ILSVRC2012_devkit_t12/{name}")
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def test_a_development_kit_that_agrees_is_accepted(tmp_path):
+    known = imagenet.load()
+    kit = devkit(tmp_path / "kit.tar.gz", known.labels, known.wnids)
+    assert imagenet.read_devkit(kit) == known
+    resolve("imagenet", str(kit))
+
+
+def test_a_development_kit_that_differs_is_refused_with_the_image(tmp_path):
+    known = imagenet.load()
+    labels = list(known.labels)
+    labels[41] = (labels[41] + 1) % 1000
+    kit = devkit(tmp_path / "kit.tar.gz", labels, known.wnids)
+    with pytest.raises(StagebenchError, match="image 42 has another class"):
+        resolve("imagenet", str(kit))
+
+
+def test_what_is_no_development_kit_is_named(tmp_path):
+    (tmp_path / "kit.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(StagebenchError, match="not ImageNet's development kit"):
+        resolve("imagenet", str(tmp_path / "kit.tar.gz"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    return {"images": tmp_path / "images", "manifest": tmp_path / "manifest.csv", "record": tmp_path / "dataset.json"}
+
+
+def given(sample, folder, form):
+    """The sample's images as a user might have them: flat, or in class folders."""
+    for file in sorted(sample.images.rglob("*.JPEG")):
+        target = folder / file.name if form == "flat" else folder / file.parent.name / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, target)
+    return folder
+
+
+def link(folder, place, expected=32):
+    link_folder(folder, **place, labels="sample", devkit=None, expected=expected)
+
+
+@pytest.mark.parametrize("form", ["flat", "classes"])
+def test_a_folder_is_linked_and_never_written_to(form, sample, tmp_path, place):
+    folder = given(sample, tmp_path / "mine", form)
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    link(folder, place)
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+    assert read_manifest(place["manifest"]) == read_manifest(sample.manifest)
+    for row in read_manifest(place["manifest"]):
+        path = place["manifest"].parent / row.path
+        assert path.is_symlink()
+        assert records.digest(path) == row.sha256
+    assert records.read_record(place["record"])["folder"] == str(folder)
+
+
+@pytest.mark.parametrize("form", ["flat", "classes"])
+def test_a_folder_one_level_too_high_is_refused_with_the_right_path(form, sample, tmp_path, place):
+    given(sample, tmp_path / "mine" / "val", form)
+    (tmp_path / "mine" / "train").mkdir()
+    with pytest.raises(StagebenchError, match=rf"one level too high; name {re.escape(str(tmp_path / 'mine' / 'val'))}"):
+        link(tmp_path / "mine", place)
+    assert not place["images"].exists()
+
+
+def test_an_image_in_the_wrong_class_is_refused(sample, tmp_path, place):
+    folder = given(sample, tmp_path / "mine", "classes")
+    (folder / "brick" / "sample_val_00000002.JPEG").rename(folder / "camera" / "sample_val_00000002.JPEG")
+    with pytest.raises(StagebenchError, match="its class is brick, but it lies in camera"):
+        link(folder, place)
+
+
+def test_broken_and_missing_images_of_a_folder_are_told(sample, tmp_path, place):
+    folder = given(sample, tmp_path / "mine", "flat")
+    (folder / "sample_val_00000005.JPEG").unlink()
+    with pytest.raises(StagebenchError, match="holds 31 validation images"):
+        link(folder, place)
+    for name in ("sample_val_00000001.JPEG", "sample_val_00000002.JPEG"):
+        (folder / name).unlink()
+        (folder / name).write_bytes(b"")
+    with pytest.raises(StagebenchError, match=r"2 images are broken: .*00000001.*; .*00000002"):
+        link(folder, place)
+    assert not place["images"].exists()
+
+
+def test_an_empty_folder_is_named(tmp_path, place):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(StagebenchError, match="it holds nothing"):
+        link(tmp_path / "mine", place)

@@ -1,0 +1,23 @@
+"""Link images that are extracted already into class folders, with a manifest beside them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stagebench import stage
+from stagebench.dataset.folder import link_folder
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+
+if __name__ == "__main__":
+    with stage.logged(snakemake.log[0]):
+        link_folder(
+            folder=Path(snakemake.params.folder).expanduser(),
+            images=Path(snakemake.output.images),
+            manifest=Path(snakemake.output.manifest),
+            record=Path(snakemake.output.record),
+            labels=snakemake.params.labels,
+            devkit=snakemake.params.devkit,
+            expected=snakemake.params.expected,
+        )
