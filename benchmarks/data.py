@@ -1,0 +1,317 @@
+"""The data side at ImageNet's full size, against GNU tar, md5sum and torchvision's loader: `make bench-data`.
+
+The archive has the original's shape: 50,000 JPEGs named ILSVRC2012_val_00000001.JPEG and on, side by side. They are
+small, and each is different. It comes from a local server that drops the connection twice, through the workflow itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import io
+import logging
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pairs import Figure, as_table, figure, ratio_of_rates, ratio_of_times, seconds
+from PIL import Image
+
+from stagebench import records
+from stagebench.dataset import sample, tarstream
+from stagebench.dataset.archive import extract_archive
+from stagebench.dataset.pixels import decode_pixels
+from stagebench.dataset.transfer import Digests
+from stagebench.measure import memory
+from stagebench.preprocessing import Preprocessing
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = 50_000
+FEWER = 5_000
+REALISTIC = 1_000
+OUT = ROOT / "results/bench/data.json"
+PREPROCESSING = Preprocessing().model_dump(mode="json")
+_log = logging.getLogger("bench-data")
+
+
+def photographs(folder: Path) -> list[bytes]:
+    """Return the JPEGs of the sample archive."""
+    archive = folder / "sample.tar"
+    sample.make_archive(archive, folder / "sample.json", images=128)
+    with archive.open("rb") as file:
+        return [data for _, data in tarstream.members(file, "sample")]
+
+
+def small(data: bytes) -> bytes:
+    """Return a photograph at a fifth of its size."""
+    image = Image.open(io.BytesIO(data))
+    buffer = io.BytesIO()
+    image.resize((100, 80)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def numbered(data: bytes, number: int) -> bytes:
+    """Return a JPEG with its number in a comment: other bytes, the same pixels."""
+    return data[:2] + b"\xff\xfe\x00\x0a" + f"{number:08d}".encode() + data[2:]
+
+
+def pack(archive: Path, images: list[bytes], count: int) -> None:
+    """Write an archive of the original's shape."""
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, data in zip(range(1, count + 1), cycle(images), strict=False):
+            content = numbered(data, number)
+            member = tarfile.TarInfo(f"ILSVRC2012_val_{number:08d}.JPEG")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+class Server:
+    """Serves one file and drops the first two connections in the middle."""
+
+    def __init__(self, file: Path) -> None:
+        drops = [file.stat().st_size // 3, file.stat().st_size // 3]
+        self.begins: list[int] = []
+        begins = self.begins
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                size = file.stat().st_size
+                begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+                begins.append(begin)
+                self.send_response(206 if begin else 200)
+                if begin:
+                    self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+                self.send_header("ETag", '"one"')
+                self.send_header("Content-Length", str(size - begin))
+                self.end_headers()
+                left = drops.pop() if drops else size - begin
+                with file.open("rb") as source:
+                    source.seek(begin)
+                    while left > 0 and (data := source.read(min(1 << 20, left))):
+                        self.wfile.write(data)
+                        left -= len(data)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/val.tar"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+
+
+def extracted(archive: Path, out: Path, count: int) -> dict[str, Path]:
+    """Extract an archive by the package and return the paths of what came out."""
+    records.remove(out)
+    out.mkdir(parents=True)
+    entry = {"path": str(archive), "sha256": "0" * 64, "bytes": archive.stat().st_size}
+    made = records.make_record("archive", watch=records.Stopwatch(), outputs={"archive": entry})
+    records.write_json(out / "archive.json", made)
+    paths = {"images": out / "images", "manifest": out / "manifest.csv", "record": out / "dataset.json"}
+    extract_archive(archive, out / "archive.json", **paths, labels="imagenet", expected=count)
+    return paths
+
+
+def peak_mib(work: Callable[..., Any], *arguments: Any) -> float:
+    """Return the peak resident memory of a call in a process of its own, in MiB."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report_peak, args=(sender, work, arguments))
+    process.start()
+    sender.close()
+    peak = receiver.recv()
+    process.join()
+    return float(peak)
+
+
+def _report_peak(sender: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    work(*arguments)
+    # Not ru_maxrss: it is handed down from the parent, which holds torch by now.
+    sender.send(memory.peak_resident_bytes() / 2**20)
+
+
+def prepare(archive: Path, out: Path, count: int) -> None:
+    """Extract and decode, as the workflow does."""
+    paths = extracted(archive, out, count)
+    decode(paths, out / "pixels.npy")
+
+
+def decode(paths: dict[str, Path], pixels: Path) -> None:
+    """Decode the images of a manifest into a file of pixels."""
+    decode_pixels(
+        paths["manifest"],
+        paths["record"],
+        pixels,
+        pixels.with_suffix(".json"),
+        preprocessing=PREPROCESSING,
+        subset=None,
+        threads=len(os.sched_getaffinity(0)),
+    )
+
+
+def extraction(archive: Path, folder: Path, count: int) -> dict[str, Figure]:
+    """Extraction against GNU tar, on the same archive by turns."""
+
+    def tar() -> None:
+        records.remove(folder / "tar")
+        (folder / "tar").mkdir()
+        subprocess.run(["tar", "xf", archive, "-C", folder / "tar"], check=True)
+
+    ratio, ours, theirs = ratio_of_times(lambda: extracted(archive, folder / "ours", count), tar, 3)
+    return {"extract_ratio": ratio, "extract_s": ours, "tar_s": theirs}
+
+
+def verification(archive: Path) -> dict[str, Figure]:
+    """Verification against md5sum, on the same archive by turns."""
+    ratio, ours, theirs = ratio_of_times(
+        lambda: Digests.of_file(archive, "check").of("md5"),
+        lambda: subprocess.run(["md5sum", archive], check=True, capture_output=True),
+        7,
+    )
+    return {"md5_ratio": ratio, "md5_s": ours, "md5sum_s": theirs}
+
+
+def pixels(images: list[bytes], folder: Path) -> dict[str, Figure]:
+    """The pixel step against torchvision's ImageFolder and a DataLoader with as many workers, on 500-pixel images."""
+    import torch
+    from torchvision import datasets, transforms
+
+    archive = folder / "realistic.tar"
+    pack(archive, images, REALISTIC)
+    paths = extracted(archive, folder / "realistic", REALISTIC)
+    workers = len(os.sched_getaffinity(0))
+    chain = transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+
+    def loader() -> float:
+        loaded = torch.utils.data.DataLoader(
+            datasets.ImageFolder(str(paths["images"]), chain), batch_size=64, num_workers=workers
+        )
+        return REALISTIC / seconds(lambda: [None for _ in loaded])
+
+    def ours() -> float:
+        out = folder / "realistic.npy"
+        records.remove(out)
+        return REALISTIC / seconds(lambda: decode(paths, out))
+
+    from stagebench.dataset import resample
+
+    resample.load_kernels()  # as the step does for a data set of this size and more
+    ratio, mine, theirs = ratio_of_rates(ours, loader, 5)
+    return {"pixels_ratio": ratio, "pixels_rate": mine, "loader_rate": theirs}
+
+
+def workflow(archive: Path, folder: Path, count: int) -> dict[str, Any]:
+    """Download with two drops, verification, extraction and pixels through Snakemake; and how long the DAG takes."""
+    server = Server(archive)
+    config = folder / "bench.yaml"
+    entry = {
+        "archive": {"url": server.url, "md5": records.digest(archive, "md5")},
+        "labels": "imagenet",
+        "images": count,
+    }
+    overlay = {"datasets": {"bench": entry}, "models": {"resnet50-bench": {**_model(), "dataset": "bench"}}}
+    config.write_text(yaml.safe_dump(overlay))
+    project = folder / "project"
+    for name in ("Snakefile", "workflow", "config", "profiles"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(
+            source, project / name if project.exists() else _made(project) / name
+        )
+    run = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", str(config)]
+    recipe = _recipe()
+    target = f"results/datasets/bench/pixels/{recipe}.npy"
+    environment = {**os.environ, "no_proxy": "127.0.0.1"}
+    taken = seconds(lambda: subprocess.run([*run[:3], target, *run[3:]], cwd=project, env=environment, check=True))
+    server.close()
+    assert len(server.begins) == 3, server.begins
+    assert server.begins[0] == 0
+    assert min(server.begins[1:]) > 0
+
+    def planning(dataset: str) -> Callable[[], Any]:
+        wanted = f"results/datasets/{dataset}/pixels/{recipe}.npy"
+        command = [*run[:3], wanted, *run[3:], "-n", "-q"]
+        return lambda: subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+
+    planning("bench")()
+    _, large, tiny = ratio_of_times(planning("bench"), planning("sample"), 5)
+    return {
+        "workflow_s": figure([taken], "s"),
+        "dag_extra_s": {**figure([large["median"] - tiny["median"]], "s")},
+        "dag_s": large,
+        "dag_sample_s": tiny,
+        "requests": server.begins,
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _model() -> dict[str, Any]:
+    return {"architecture": "torchvision.models.resnet50", "weights": "demo"}
+
+
+def _recipe() -> str:
+    from stagebench.dataset.images import DECODER
+
+    return Preprocessing().recipe(DECODER)
+
+
+def main() -> None:
+    """Measure all and write results/bench/data.json."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--images", type=int, default=IMAGES)
+    count = arguments.parse_args().images
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with tempfile.TemporaryDirectory(prefix="bench-data-", dir=ROOT) as name:
+        folder = Path(name)
+        photos = photographs(folder)
+        tiny = [small(data) for data in photos]
+        archive, fewer = folder / "val.tar", folder / "fewer.tar"
+        pack(archive, tiny, count)
+        pack(fewer, tiny, min(FEWER, count))
+        _log.info("%d images, %.0f MB", count, archive.stat().st_size / 1e6)
+        results: dict[str, Any] = {"images": count, "archive_bytes": archive.stat().st_size}
+        results |= verification(archive)
+        results |= extraction(archive, folder, count)
+        for path in ("tar", "ours"):
+            records.remove(folder / path)
+        results |= pixels(photos, folder)
+        peaks = [
+            (
+                peak_mib(prepare, archive, folder / "many", count),
+                peak_mib(prepare, fewer, folder / "few", min(FEWER, count)),
+            )
+        ]
+        for path in ("many", "few"):
+            records.remove(folder / path)
+        results["rss_ratio"] = figure([many / few for many, few in peaks], "ratio")
+        results["rss_mib"] = figure([many for many, _ in peaks], "MiB")
+        results |= workflow(archive, folder, count)
+    records.write_json(OUT, results)
+    _log.info("%s\nwritten to %s", as_table(results), OUT.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
