@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from stagebench import records
 from stagebench.dataset import labels as label_kinds
@@ -19,8 +20,13 @@ from stagebench.logs import progress_bar
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 _BUFFER = 1 << 20
 _SHOWN = 3
+# Files handed to the writer at a time: some megabytes of ImageNet.
+_BATCH = 32
 
 
 def extract_archive(
@@ -69,7 +75,11 @@ def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int
     broken: list[str] = []
     for wnid in kind.wnids:
         (folder / wnid).mkdir()
-    with archive.open("rb", buffering=_BUFFER) as file, progress_bar("extract", total=expected, unit="img") as bar:
+    with (
+        archive.open("rb", buffering=_BUFFER) as file,
+        _Writer() as writer,
+        progress_bar("extract", total=expected, unit="img") as bar,
+    ):
         for path, data in tarstream.members(file, archive.as_posix()):
             member = path.rpartition("/")[2]
             label = kind.of(member)
@@ -81,7 +91,7 @@ def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int
                 raise StagebenchError(f"{archive}: holds {member} twice; is it another archive?")
             if reason := check_image(data):
                 broken.append(f"{path} ({reason})")
-            _write(f"{folder}/{label.wnid}/{member}", data)
+            writer.write(f"{folder}/{label.wnid}/{member}", data)
             rows[member] = _row(f"{name}/{label.wnid}/{member}", label, data)
             bar.update()
     for wnid in kind.wnids:
@@ -128,6 +138,45 @@ def check_counts(rows: list[ManifestRow], kind: Labels, expected: int, where: st
 
 def _row(path: str, label: Label, data: bytes) -> ManifestRow:
     return ManifestRow(path, label.label, label.wnid, label.split, len(data), hashlib.sha256(data).hexdigest())
+
+
+class _Writer:
+    """Writes files on a thread of its own, a batch at a time, while the next ones are read and hashed."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._batch: list[tuple[str, bytes]] = []
+        self._running: Future[None] | None = None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Take a file; what it was given earlier may fail here."""
+        self._batch.append((path, data))
+        if len(self._batch) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._running is not None:
+            self._running.result()
+        self._running = self._pool.submit(_write_all, self._batch)
+        self._batch = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._flush()
+                self._flush()  # waits for the one before it
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_all(files: list[tuple[str, bytes]]) -> None:
+    for path, data in files:
+        _write(path, data)
 
 
 def _write(path: str, data: bytes) -> None:
