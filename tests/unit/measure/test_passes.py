@@ -87,8 +87,9 @@ def test_decoding_goes_on_while_the_engine_computes():
 
     class Counted(Pixels):
         def fill(self, begin, out):
-            super().fill(begin, out)
+            work = super().fill(begin, out)
             started.release()
+            return work
 
     class Slow(StrictSession):
         def wait(self, k):
@@ -99,6 +100,25 @@ def test_decoding_goes_on_while_the_engine_computes():
 
     with Feeder(Counted(images(6)), 1) as feeder:
         run_passes(Slow(batch=1, requests=1), feeder, 1)
+
+
+def test_the_time_of_a_pass_is_accounted_for(tmp_path):
+    """Real files: what the threads did fits into their time, and what the loop waited for into its own."""
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    rows = []
+    for number in range(12):
+        Image.effect_noise((320, 240), 60).save(tmp_path / f"images/{number}.jpg")
+        rows.append(type("Row", (), {"path": f"images/{number}.jpg"}))
+    source = Files(tmp_path / "manifest.csv", rows, Preprocessing(resize=8, crop=SIDE))
+    with Feeder(source, 2) as feeder:
+        spent = run_passes(StrictSession(batch=4, requests=1), feeder, 2).breakdown
+    assert min(spent.read, spent.decode, spent.resize, spent.input_cpu, spent.top_k) > 0
+    busy = spent.read + spent.decode + spent.resize
+    assert spent.input_cpu <= busy * 1.5 + 0.02  # the clock of threads is coarser
+    assert busy + spent.wait_slot == pytest.approx(2 * spent.wall)
+    assert spent.wait_input + spent.wait_engine + spent.top_k <= spent.wall
 
 
 def test_a_broken_file_ends_the_run_and_is_named(tmp_path):

@@ -23,6 +23,22 @@ METRICS = {
     "mem_used_gib": 0.5,
     "mem_total_gib": 24.0,
 }
+# Two passes over 128 images.
+BREAKDOWN = {
+    "threads": 2,
+    "wall": 4.5,
+    "read": 0.1,
+    "decode": 0.2,
+    "resize": 0.3,
+    "input_cpu": 0.5,
+    "wait_input": 0.45,
+    "wait_engine": 3.5,
+    "top_k": 0.05,
+    "wait_slot": 8.4,
+    "h2d": 0.0,
+    "compute": 4.0,
+    "d2h": 0.0,
+}
 FILE = {"path": "x", "sha256": "a" * 64, "bytes": 2048}
 SECONDS = {
     "dataset": 1.0,
@@ -87,6 +103,10 @@ class Records:
             metrics=METRICS,
             passes={"whole": [2.0, 2.5], "cached": [1.5], "resident": [0.5]},
             execution={"precision": cell["precision"], "convolutions": {"u8": 53}},
+            device_kind="cpu",
+            measurement={"cpus": [0, 1]},
+            startup={"load_s": 0.5, "warmup_s": 0.25},
+            breakdown=BREAKDOWN,
             unsteady_predictions=0,
         )
 
@@ -213,6 +233,35 @@ def test_the_report_says_what_it_stands_on(row):
         assert part in text, part
     for photograph in PHOTOGRAPHS:
         assert f"{photograph.title} ({photograph.licence}; {photograph.source})" in text
+
+
+def test_where_the_time_went_is_told_per_image(row):
+    lines = row.report().splitlines()
+    header, _, line = lines[next(i for i, text in enumerate(lines) if "wait for input" in text and "|" in text) :][:3]
+    told = dict(zip(*([cell.strip() for cell in text.strip("|").split("|")] for text in (header, line)), strict=True))
+    assert float(told["decode"]) == pytest.approx(200 / 256, rel=0.01)  # 0.2 s over 256 images
+    assert float(told["compute"]) == pytest.approx(4000 / 256, rel=0.01)
+    assert float(told["wall"]) == pytest.approx(4500 / 256, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("device_kind", "rates", "spent", "words"),
+    [
+        ("cpu", (79.0, 80.0), {}, ["the engine. 79.0 of 80.0 images/s arrive"]),
+        # 0.5 s of a CPU for 256 images are 1.95 ms each; 2 CPUs: 1 / (0.00195 / 2 + 1 / 80) = 74.2.
+        ("cpu", (70.0, 80.0), {}, ["the cores, which input and engine share", "25.0 ms", "deliver 74.2 images/s"]),
+        ("cpu", (50.0, 80.0), {}, ["beyond that, the loop waited 10 % of the time for input", "one core more"]),
+        # 2 threads need 0.6 s for 256 images: 853.3 images/s; core's rate takes 11710 x 1.95 ms = 22.9 cores.
+        ("gpu", (850.0, 11710.0), {}, ["input. 2 threads feed 853.3 images/s", "take 11710.0; 23 cores would feed it"]),
+        ("gpu", (500.0, 800.0), {}, ["neither side alone", "waited 10 % of the time for input and 78 %"]),
+    ],
+)
+def test_the_report_says_what_limits_a_row(row, device_kind, rates, spent, words):
+    row.records["inference"] |= {"device_kind": device_kind, "breakdown": {**BREAKDOWN, **spent}}
+    row.records["inference"]["metrics"] = {**METRICS, "p_whole": rates[0], "p_core": rates[1]}
+    line = next(line for line in row.report().splitlines() if line.startswith("* **openvino int8, batch size 16**"))
+    for part in words:
+        assert part in line, line
 
 
 def test_a_precisions_report_shows_its_own_published_row(row):

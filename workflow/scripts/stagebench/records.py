@@ -9,6 +9,7 @@ stages; what a stage has to tell follows under keys of its own:
     status    "ok", "unsupported", "unavailable" or "failed"
     reason    one line; null where the status is "ok"
     wall_s    wall time of the stage in seconds
+    start_s   seconds from the start of the job's process to the stage's first useful work; null outside a job
     finished  UTC time at which the stage ended, ISO 8601
     inputs    name -> {"path", "sha256", "bytes"} of what went in
     outputs   name -> {"path", "sha256", "bytes"} of what came out
@@ -92,11 +93,25 @@ def versions(*distributions: str) -> dict[str, str]:
     return found
 
 
+# Set once per job, when its script begins.
+_start_s: float | None = None
+
+
+def job_begins() -> None:
+    """Note how long this process took to get here: the interpreter, Snakemake's preamble, the script's imports."""
+    global _start_s  # noqa: PLW0603 - a process is one job
+    # Field 22 of proc(5)'s stat, behind the command in parentheses: start after boot in clock ticks.
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    _start_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Stopwatch:
     """Wall time since it was made, in seconds; one is started at the beginning of each stage."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
+        #: Kept here since a stage's record may be written by a child process.
+        self.start_s = _start_s
 
     def seconds(self) -> float:
         """Return the seconds since the start."""
@@ -121,6 +136,7 @@ def make_record(
         "status": status,
         "reason": reason,
         "wall_s": round(watch.seconds(), 6),
+        "start_s": None if watch.start_s is None else round(watch.start_s, 2),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "inputs": dict(inputs or {}),
         "outputs": dict(outputs or {}),

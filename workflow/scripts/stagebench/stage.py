@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stagebench import logs
+from stagebench import logs, records
 from stagebench.records import StagebenchError
 
 # Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 @contextmanager
 def logged(log: str | Path) -> Iterator[None]:
     """Run a stage: what it logs goes to the file `log`, an error that a user can act on ends it with that one line."""
+    records.job_begins()
     path = Path(log)
     path.unlink(missing_ok=True)
     logs.start(path)

@@ -60,15 +60,27 @@ def decode_image(
     Raises:
         ImageError: the bytes are no image, are truncated, or unpack to an absurd size.
     """
-    image = _decode_usual_jpeg(data)
-    if image is None:
-        image = _decode_by_pillow(data)
-    height, width, _ = image.shape
-    size = resized_size(width, height, preprocessing.resize)
     if out is None:
         out = np.empty((preprocessing.crop, preprocessing.crop, 3), np.uint8)
-    resize_window(image, size, centre_corner(*size, preprocessing.crop), out)
+    resize_and_crop(decode_whole(data), preprocessing, out)
     return out
+
+
+def decode_whole(data: bytes) -> npt.NDArray[np.uint8]:
+    """Decode an image file to RGB at its own size, uint8 (height, width, 3): the first step of `decode_image`.
+
+    Raises:
+        ImageError: as for `decode_image`.
+    """
+    image = _decode_usual_jpeg(data)
+    return _decode_by_pillow(data) if image is None else image
+
+
+def resize_and_crop(image: npt.NDArray[np.uint8], preprocessing: Preprocessing, out: npt.NDArray[np.uint8]) -> None:
+    """Resize an RGB image, uint8 (height, width, 3), and write the centre into `out`: the second step."""
+    height, width, _ = image.shape
+    size = resized_size(width, height, preprocessing.resize)
+    resize_window(image, size, centre_corner(*size, preprocessing.crop), out)
 
 
 def _decode_usual_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:

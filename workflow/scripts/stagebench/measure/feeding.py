@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
+from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Protocol, Self
 
-from stagebench.dataset.images import ImageError, decode_image
+from stagebench.dataset.images import ImageError, decode_whole, resize_and_crop
 from stagebench.dataset.manifest import image_path
+from stagebench.measure.breakdown import Work
 from stagebench.records import StagebenchError
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
-        """Write images `begin` and on into `out`, uint8 (images, crop, crop, 3)."""
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> Work:
+        """Write images `begin` and on into `out`, uint8 (images, crop, crop, 3); return what it took."""
 
 
 class Files:
@@ -48,20 +50,32 @@ class Files:
         fewer._paths = self._paths[:images]
         return fewer
 
-    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> Work:
         """Write images `begin` and on into `out`.
 
         Raises:
             StagebenchError: a file is missing or is no image.
         """
+        reading = decoding = resizing = 0.0
+        cpu = thread_time()
         for offset in range(len(out)):
             path = self._paths[begin + offset]
             try:
-                decode_image(path.read_bytes(), self._preprocessing, out=out[offset])
+                started = perf_counter()
+                data = path.read_bytes()
+                have_read = perf_counter()
+                image = decode_whole(data)
+                decoded = perf_counter()
+                resize_and_crop(image, self._preprocessing, out[offset])
+                resized = perf_counter()
             except (OSError, ImageError) as error:
                 raise StagebenchError(
                     f"{path}: cannot be read as an image ({error}); extract the data set again"
                 ) from error
+            reading += have_read - started
+            decoding += decoded - have_read
+            resizing += resized - decoded
+        return Work(reading, decoding, resizing, thread_time() - cpu)
 
 
 class Pixels:
@@ -73,9 +87,11 @@ class Pixels:
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def fill(self, begin: int, out: NDArray[np.uint8]) -> None:
+    def fill(self, begin: int, out: NDArray[np.uint8]) -> Work:
         """Copy images `begin` and on into `out`."""
+        started, cpu = perf_counter(), thread_time()
         out[:] = self._pixels[begin : begin + len(out)]
+        return Work(perf_counter() - started, 0.0, 0.0, thread_time() - cpu)
 
 
 class Feeder:
@@ -87,13 +103,13 @@ class Feeder:
 
     def __init__(self, source: Source, threads: int) -> None:
         self.source = source
-        self._threads = threads
+        self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="feeder")
 
-    def start(self, begin: int, slot: NDArray[np.uint8]) -> list[Future[None]]:
+    def start(self, begin: int, slot: NDArray[np.uint8]) -> list[Future[Work]]:
         """Start filling `slot` with images `begin` and on; images that do not exist leave their places as they are."""
         images = min(len(slot), len(self.source) - begin)
-        step = -(-images // self._threads)
+        step = -(-images // self.threads)
         return [
             self._pool.submit(self.source.fill, begin + first, slot[first : min(first + step, images)])
             for first in range(0, images, step)

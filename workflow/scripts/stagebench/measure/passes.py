@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stagebench.measure.accuracy import TOP, top5
+from stagebench.measure.breakdown import Breakdown, Work
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stagebench.measure.feeding import Feeder
 
 # A resident block is long enough for the clock and short beside the passes.
-_BLOCK_S = 0.4
+_BLOCK_S = 0.5
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Passes:
     seconds: list[float] = field(default_factory=list)
     #: Time in each phase of every request, in the order of the requests.
     timings: list[Timing] = field(default_factory=list)
+    #: Where the time of all passes went.
+    breakdown: Breakdown = field(default_factory=lambda: Breakdown(threads=0))
 
     @classmethod
     def none(cls) -> Passes:
@@ -53,7 +56,8 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
     batches = math.ceil(images / batch)
     total = repeats * batches
     found = Passes(np.empty((repeats, images, TOP), np.int16), np.empty((repeats, images, TOP), np.float32))
-    filling: deque[list[Future[None]]] = deque()
+    spent = found.breakdown = Breakdown(threads=feeder.threads)
+    filling: deque[list[Future[Work]]] = deque()
     filled = launched = collected = 0
     begin = time.perf_counter()
     while collected < total:
@@ -61,12 +65,16 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
             filling.append(feeder.start(filled % batches * batch, session.slots[filled % ring]))
             filled += 1
         if launched < filled and launched - collected < session.requests:
+            asked = time.perf_counter()
             for future in filling.popleft():
-                future.result()
+                spent.add(future.result())
+            spent.wait_input += time.perf_counter() - asked
             session.launch(launched % ring)
             launched += 1
             continue
+        asked = time.perf_counter()
         logits, timing = session.wait(collected % ring)
+        answered = time.perf_counter()
         repeat, number = divmod(collected, batches)
         first = number * batch
         count = min(batch, images - first)
@@ -75,10 +83,13 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
         found.logits[repeat, first : first + count] = values
         found.timings.append(timing)
         collected += 1
+        now = time.perf_counter()
+        spent.wait_engine += answered - asked
+        spent.top_k += now - answered
         if number == batches - 1:
-            now = time.perf_counter()
             found.seconds.append(now - begin)
             begin = now
+    spent.wall = sum(found.seconds)
     return found
 
 

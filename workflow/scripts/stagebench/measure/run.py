@@ -285,6 +285,8 @@ def _measure_here(
                 "mem_used_gib": (sampled.peak or resident_bytes) / _GIB,
                 "mem_total_gib": total_bytes / _GIB,
             },
+            device_kind=engines.get(cell["engine"]).device_kind,
+            breakdown={**whole.breakdown.as_record(), **_on_device(whole.timings)},
             passes={
                 "whole": whole.seconds,
                 "cached": cached.seconds,
@@ -319,6 +321,11 @@ def _run_cached(session: Session, pixels: Path | None, threads: int, repeats: in
     enough = batch * math.ceil(_CACHED_S * core / batch) if core else len(decoded)
     with Feeder(Pixels(decoded[:enough]), threads) as feeder:
         return run_passes(session, feeder, repeats)
+
+
+def _on_device(timings: Sequence[Timing]) -> dict[str, float]:
+    """Return the seconds of each phase on the device, over all requests; they overlap where requests do."""
+    return {phase: sum(getattr(timing, phase) for timing in timings) for phase in ("h2d", "compute", "d2h")}
 
 
 def _device_rate(images: int, timings: Sequence[Timing]) -> float | None:

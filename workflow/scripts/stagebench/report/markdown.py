@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from stagebench.records import read_record, replacing
-from stagebench.report import definitions, reference, results
+from stagebench.report import definitions, limits, reference, results
 from stagebench.report.chain import Row, load_rows
 from stagebench.report.provenance import datasets, files, stage_times
 
@@ -63,6 +63,9 @@ def _write(
         "metrics": results.metric_table(rows, with_published(more.get("precision"))),
         "beyond": results.added_table(rows),
         "machines": {name: record["environment"] for name, record in machines.items()},
+        "limits": limits.sentences(rows),
+        "breakdown": limits.breakdown_table(rows),
+        "startup": limits.startup_table(rows),
         "times": stage_times(rows),
         "datasets": datasets(rows),
         "files": files(rows),

@@ -1,0 +1,51 @@
+"""Where the time of passes went: what the feeder's threads did, and what the loop waited for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+
+class Work(NamedTuple):
+    """What filling a run of images took, in seconds of the thread that did it."""
+
+    read: float
+    decode: float
+    resize: float
+    #: Processor time of all of it: less than the others' sum where the thread waited for the disk or for a core.
+    cpu: float
+
+
+@dataclass
+class Breakdown:
+    """Seconds of one or more passes, by what they were spent on."""
+
+    #: Threads that read and decode.
+    threads: int
+    #: Wall time of all passes.
+    wall: float = 0.0
+    #: Thread-seconds of the feeder: they add up over its threads.
+    read: float = 0.0
+    decode: float = 0.0
+    resize: float = 0.0
+    input_cpu: float = 0.0
+    #: The loop's own seconds: for images although the engine could take more, for results, and for picking classes.
+    wait_input: float = 0.0
+    wait_engine: float = 0.0
+    top_k: float = 0.0
+
+    def add(self, work: Work) -> None:
+        """Count what a thread of the feeder did."""
+        self.read += work.read
+        self.decode += work.decode
+        self.resize += work.resize
+        self.input_cpu += work.cpu
+
+    @property
+    def wait_slot(self) -> float:
+        """Thread-seconds in which the feeder had nothing to do: every slot was full or in flight."""
+        return max(0.0, self.threads * self.wall - self.read - self.decode - self.resize)
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what a record keeps: plain values, all in seconds but `threads`."""
+        return {**asdict(self), "wait_slot": self.wait_slot}
