@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-gpu bench bench-data lint format lock schema retry clean help
+.PHONY: report test test-gpu bench bench-tuning bench-data lint format lock schema retry clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,9 @@ test-gpu: $(VENV)/.dev  ## run the tests that need an NVIDIA GPU
 
 bench: $(VENV)/.dev  ## measure the project against its peers: results/bench/summary.json (PARTS, PHOTOS)
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench.py
+
+bench-tuning: $(VENV)/.dev  ## measure the settings of the engines on CPUs against each other
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/tuning.py
 
 bench-data: $(VENV)/.dev  ## measure the data side at ImageNet's size against tar, md5sum and torchvision
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py

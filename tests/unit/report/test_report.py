@@ -104,7 +104,7 @@ class Records:
             passes={"whole": [2.0, 2.5], "cached": [1.5], "resident": [0.5]},
             execution={"precision": cell["precision"], "convolutions": {"u8": 53}},
             device_kind="cpu",
-            measurement={"cpus": [0, 1]},
+            measurement={"cpus": [0, 1], "decode_threads": 2},
             startup={"load_s": 0.5, "warmup_s": 0.25},
             breakdown=BREAKDOWN,
             unsteady_predictions=0,

@@ -149,6 +149,13 @@ ADDED = (
         "the precision read back from the loaded engine, not the one asked for.",
     ),
     Metric(
+        "settings",
+        "",
+        "how the engine ran: threads and streams of the library, requests in flight, and threads that read and "
+        "decode. Each engine uses what serves throughput best on a machine's CPUs; docs/benchmarks.md says how "
+        "that was settled.",
+    ),
+    Metric(
         "unsteady",
         "images",
         "images whose predicted classes were not the same in every pass: 0 for an engine that computes "

@@ -9,7 +9,7 @@ from stagebench.report.formatting import BLANK, gib, latency, percent, rate, sec
 from stagebench.report.table import e2e_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stagebench.report.chain import Row
     from stagebench.report.reference import PublishedRow
@@ -35,6 +35,7 @@ _ADDED = (
     "passes",
     "top-5 (infer/val)",
     "executed",
+    "settings",
     "unsteady",
 )
 
@@ -130,8 +131,16 @@ def _added(row: Row) -> list[str]:
         f"{rate(min(passes))} to {rate(max(passes))} ({len(passes)})",
         f"{percent(engine['top5'])}/{percent(framework.get('top5'))}",
         _executed(record["execution"]),
+        _settings(record),
         str(record["unsteady_predictions"]),
     ]
+
+
+def _settings(record: Mapping[str, Any]) -> str:
+    """Return what a run's rate depends on beside the file: threads, streams, requests in flight, decoding threads."""
+    execution = record["execution"]
+    named = [f"{execution[key]} {key}" for key in ("threads", "streams", "requests") if key in execution]
+    return ", ".join([*named, f"{record['measurement']['decode_threads']} to decode"])
 
 
 def _executed(execution: dict[str, Any]) -> str:
