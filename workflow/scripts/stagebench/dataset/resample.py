@@ -91,7 +91,8 @@ def _resize_by_kernels(
 
 def _across(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
     """Resample along the width; column 0 of `image` is source column `offset`."""
-    _kernels.pass_across(image, taps.first - np.int32(offset), taps.number, taps.weights, out)
+    flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
+    _kernels.pass_across(flat, taps.first - np.int32(offset), taps.number, taps.weights, out.reshape(out.shape[0], -1))
 
 
 def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
