@@ -33,7 +33,7 @@ def prepare() -> None:
     """Let the workflow make whatever is missing or stale."""
     built = [engine_file(engine, precision) for engine in ENGINES for precision in PRECISIONS]
     targets = [str(path.relative_to(ROOT)) for path in (*built, PIXELS)]
-    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "-q", *targets], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", *targets, "-q"], cwd=ROOT, check=True)
 
 
 def build_record(engine: str, precision: str, batch: int = BATCH) -> dict[str, Any]:

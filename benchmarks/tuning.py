@@ -192,7 +192,7 @@ def main() -> None:
         *(f"results/models/{artifacts.MODEL}/{name}.onnx" for name in ("bf16", "int8-symmetric")),
         *(str(artifacts.engine_file("torch", name).relative_to(artifacts.ROOT)) for name in ("fp32", "bf16")),
     ]
-    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "-q", *targets], cwd=artifacts.ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", *targets, "-q"], cwd=artifacts.ROOT, check=True)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.unlink(missing_ok=True)
     for engine in CHOICES:
