@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stagebench.engines.base import Session, Timing
-from stagebench.measure.feeding import Feeder, Files, Pixels
+from stagebench.measure.feeding import Feeder, Files, Pixels, threads_to_feed
 from stagebench.measure.passes import run_passes, run_resident
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
@@ -119,6 +119,21 @@ def test_the_time_of_a_pass_is_accounted_for(tmp_path):
     assert spent.input_cpu <= busy * 1.5 + 0.02  # the clock of threads is coarser
     assert busy + spent.wait_slot == pytest.approx(2 * spent.wall)
     assert spent.wait_input + spent.wait_engine + spent.top_k <= spent.wall
+
+
+@pytest.mark.parametrize(
+    ("device_kind", "cpus", "core", "threads"),
+    [
+        ("gpu", 16, 11710.0, 16),  # compute leaves every core
+        ("cpu", 2, 80.0, 2),
+        ("cpu", 1, 40.0, 1),
+        # 2 ms of a CPU to decode and 64 / 2560 = 25 ms to compute: 7.4 % of 64 cores, and half as much again.
+        ("cpu", 64, 2560.0, 8),
+        ("cpu", 64, 1e9, 64),  # nothing is computed
+    ],
+)
+def test_as_many_threads_feed_as_compute_leaves_cores_for(device_kind, cpus, core, threads):
+    assert threads_to_feed(device_kind, cpus, 0.002, core) == threads
 
 
 def test_a_broken_file_ends_the_run_and_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from time import perf_counter, thread_time
@@ -92,6 +93,29 @@ class Pixels:
         started, cpu = perf_counter(), thread_time()
         out[:] = self._pixels[begin : begin + len(out)]
         return Work(perf_counter() - started, 0.0, 0.0, thread_time() - cpu)
+
+
+# Threads beyond an even share of the cores, since images differ and batches come in bursts.
+_SPARE = 1.5
+_LEAST = 2
+
+
+def threads_to_feed(device_kind: str, cpus: int, input_cpu_s: float, core: float) -> int:
+    """Return how many threads read and decode: as many as the cores that compute leaves can keep busy.
+
+    An engine on a GPU leaves all of them. One on the CPU takes cpus / core seconds of a CPU for an image, and its input
+    `input_cpu_s`: the input's share of both, and half as much again, is what more threads would only take from compute.
+
+    Args:
+        device_kind: "cpu" or "gpu", where the engine runs.
+        cpus: CPUs that this process may use.
+        input_cpu_s: processor time of reading, decoding and resizing one image, in seconds.
+        core: images/s that the engine computes with its inputs resident.
+    """
+    if device_kind != "cpu":
+        return cpus
+    share = input_cpu_s / (input_cpu_s + cpus / core)
+    return min(cpus, max(_LEAST, math.ceil(_SPARE * share * cpus)))
 
 
 class Feeder:

@@ -19,7 +19,7 @@ from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
 from stagebench.measure import accuracy, memory, statistics
-from stagebench.measure.feeding import Feeder, Files, Pixels
+from stagebench.measure.feeding import Feeder, Files, Pixels, threads_to_feed
 from stagebench.measure.passes import Passes, run_passes, run_resident
 from stagebench.preprocessing import Preprocessing
 
@@ -245,19 +245,22 @@ def _measure_here(
         resample.load_kernels()
     memory.forget_peak()
     before = gpu.snapshot()
+    engine = engines.get(cell["engine"])
     begin = time.perf_counter()
     with (
-        engines.get(cell["engine"]).open(engine_file, built, cell["batch"], measurement["engine_options"]) as session,
+        engine.open(engine_file, built, cell["batch"], measurement["engine_options"]) as session,
         memory.DeviceMemory() as sampled,
     ):
         load_s = time.perf_counter() - begin
-        threads = len(os.sched_getaffinity(0))
-        warmup_s = _warm_up(session, files, threads)
+        cpus = len(os.sched_getaffinity(0))
+        warm = _warm_up(session, files, cpus)
+        resident_s, resident_requests = run_resident(session, measurement["repeats"])
+        core = resident_requests * cell["batch"] * len(resident_s) / sum(resident_s)
+        input_cpu_s = warm.breakdown.input_cpu / warm.classes.shape[1]
+        threads = threads_to_feed(engine.device_kind, cpus, input_cpu_s, core)
         with Feeder(files, threads) as feeder:
             whole = run_passes(session, feeder, measurement["repeats"])
-        resident_s, resident_requests = run_resident(session, measurement["repeats"])
         resident_bytes = memory.peak_resident_bytes()
-        core = statistics.rate(resident_requests * cell["batch"], resident_s)
         cached = _run_cached(session, pixels, threads, measurement["cached_repeats"], core)
         execution, requests = dict(session.execution), session.requests
     after = gpu.snapshot()
@@ -279,13 +282,13 @@ def _measure_here(
                 "p_core": core,
                 "p_device": _device_rate(len(rows) * len(whole.seconds), whole.timings),
                 "p_cached": statistics.rate(cached.classes.shape[1], cached.seconds),
-                "latency_us": None if core is None else statistics.reciprocal_us(core),
+                "latency_us": statistics.reciprocal_us(core),
                 "top1": accuracy.accuracy(whole.classes[0], labels, 1),
                 "top5": accuracy.accuracy(whole.classes[0], labels, accuracy.TOP),
                 "mem_used_gib": (sampled.peak or resident_bytes) / _GIB,
                 "mem_total_gib": total_bytes / _GIB,
             },
-            device_kind=engines.get(cell["engine"]).device_kind,
+            device_kind=engine.device_kind,
             breakdown={**whole.breakdown.as_record(), **_on_device(whole.timings)},
             passes={
                 "whole": whole.seconds,
@@ -293,7 +296,7 @@ def _measure_here(
                 "cached_images": cached.classes.shape[1],
                 "resident": resident_s,
             },
-            startup={"load_s": load_s, "warmup_s": warmup_s},
+            startup={"load_s": load_s, "warmup_s": warm.breakdown.wall},
             unsteady_predictions=accuracy.unsteady([*whole.classes, *cached.classes]),
             device_before=before,
             device_after=after,
@@ -301,15 +304,13 @@ def _measure_here(
     )
 
 
-def _warm_up(session: Session, files: Files, threads: int) -> float:
-    """Run the first images through the whole chain once, as many batches as are in flight at a time; return seconds."""
-    begin = time.perf_counter()
+def _warm_up(session: Session, files: Files, threads: int) -> Passes:
+    """Run the first images through the whole chain once, as many batches as are in flight at a time."""
     with Feeder(files.first(session.requests * len(session.slots[0])), threads) as feeder:
-        run_passes(session, feeder, 1)
-    return time.perf_counter() - begin
+        return run_passes(session, feeder, 1)
 
 
-def _run_cached(session: Session, pixels: Path | None, threads: int, repeats: int, core: float | None) -> Passes:
+def _run_cached(session: Session, pixels: Path | None, threads: int, repeats: int, core: float) -> Passes:
     """Run passes over the decoded pixels, or over as many of them as the engine computes in `_CACHED_S` seconds.
 
     What is returned has no passes where there are no pixels.
@@ -318,7 +319,7 @@ def _run_cached(session: Session, pixels: Path | None, threads: int, repeats: in
         return Passes.none()
     batch = len(session.slots[0])
     decoded = open_pixels(pixels)
-    enough = batch * math.ceil(_CACHED_S * core / batch) if core else len(decoded)
+    enough = batch * math.ceil(_CACHED_S * core / batch)
     with Feeder(Pixels(decoded[:enough]), threads) as feeder:
         return run_passes(session, feeder, repeats)
 
