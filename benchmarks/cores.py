@@ -22,9 +22,9 @@ from stagebench.measure.passes import run_passes
 from stagebench.preprocessing import Preprocessing
 
 # Windows of int8 on two streams vary by tens of percent from one to the next: short ones say nothing.
-SECONDS = 6
+SECONDS = 4
 PAIRS = 5
-CACHED_PAIRS = 7
+CACHED_PAIRS = 5
 
 
 def resident_rate(session: Session, seconds: float = SECONDS) -> float:
