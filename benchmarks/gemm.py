@@ -18,8 +18,8 @@ import numpy as np
 
 SIZES = (512, 1024, 2048)
 CHAIN = 4
-ROUNDS = 5
-SECONDS = 0.6
+ROUNDS = 7
+SECONDS = 0.5
 Work = Callable[[], Any]
 
 
@@ -120,8 +120,11 @@ def operations_per_second(work: Work, size: int) -> float:
     return runs * CHAIN * 2 * size**3 / taken
 
 
-def peak(precision: str) -> dict[str, Any]:
-    """Return the best median rate (operations/s), which library and size reached it, and what every one reached."""
+def peak(precision: str, between: Callable[[], Any]) -> dict[str, Any]:
+    """Return the best median rate (operations/s), which library and size reached it, and what every one reached.
+
+    `between` is called after each round, so that what is held against the peak is measured under the same conditions.
+    """
     with tempfile.TemporaryDirectory() as name:
         works = list(contenders(precision, Path(name)))
         for _, _, work in works:
@@ -130,6 +133,7 @@ def peak(precision: str) -> dict[str, Any]:
         for _ in range(ROUNDS):
             for library, size, work in works:
                 rates[library, size].append(operations_per_second(work, size))
+            between()
     medians = {key: statistics.median(values) for key, values in rates.items()}
     best = max(medians, key=lambda key: medians[key])
     return {
