@@ -133,12 +133,17 @@ def test_a_folder_is_linked_and_never_written_to(form, sample, tmp_path, place):
 
 
 @pytest.mark.parametrize("form", ["flat", "classes"])
-def test_a_folder_one_level_too_high_is_refused_with_the_right_path(form, sample, tmp_path, place):
-    given(sample, tmp_path / "mine" / "val", form)
-    (tmp_path / "mine" / "train").mkdir()
-    with pytest.raises(StagebenchError, match=rf"one level too high; name {re.escape(str(tmp_path / 'mine' / 'val'))}"):
+@pytest.mark.parametrize(("below", "words"), [("val", "one level"), ("Data/CLS-LOC/val", "3 levels")])
+def test_a_folder_too_high_is_refused_with_the_right_path(below, words, form, sample, tmp_path, place):
+    right = given(sample, tmp_path / "mine" / below, form)
+    for wnid in ("brick", "camera"):  # training images have class folders of the same names
+        (right.parent / "train" / wnid).mkdir(parents=True)
+        (right.parent / "train" / wnid / f"{wnid}_1.JPEG").write_bytes(b"x")
+    with pytest.raises(StagebenchError, match=f"{words} too high; name {re.escape(str(right))} in"):
         link(tmp_path / "mine", place)
     assert not place["images"].exists()
+    with pytest.raises(StagebenchError, match=r"train: holds no validation images .*it holds brick, camera"):
+        link(right.parent / "train", place)
 
 
 def test_an_image_in_the_wrong_class_is_refused(sample, tmp_path, place):
