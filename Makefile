@@ -42,10 +42,11 @@ format: $(VENV)/.dev  ## format Python and Snakemake sources
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
-UV_COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 lock: $(VENV)/.dev  ## compile the pinned requirements from pyproject.toml
-	$(UV_COMPILE) -o requirements/runtime.txt
-	$(UV_COMPILE) --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(UV_COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(UV_COMPILE) --group reference --no-deps -o requirements/reference.txt
 
 schema: $(VENV)/.runtime  ## write the JSON schema and config/README.md anew from the config's models
 	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.config_docs
@@ -63,6 +64,7 @@ $(VENV)/.runtime: requirements/runtime.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements/dev.txt requirements/reference.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/reference.txt
 	touch $@

@@ -1,14 +1,19 @@
 """Files come whole and checked, from the disk or from a server that drops connections."""
 
+import base64
+import contextlib
 import hashlib
 import http.server
+import re
+import ssl
 import threading
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from stagebench import records
-from stagebench.dataset import transfer
+from stagebench.dataset import space, transfer
 from stagebench.dataset.download import fetch, fetch_archive
 from stagebench.records import StagebenchError
 
@@ -17,16 +22,22 @@ MD5 = hashlib.md5(DATA).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """A file server whose faults the test sets: drops, ranges ignored, statuses, versions that change."""
+    """A file server whose faults the test sets: drops, ranges ignored, statuses, versions that change, redirections."""
 
     def do_GET(self):
         state = self.server.state
         state.requests.append(dict(self.headers))
+        state.lines.append(self.requestline)
         if state.statuses:
             self.send_error(state.statuses.pop(0))
             return
-        if state.token and self.headers.get("Authorization") != f"Bearer {state.token}":
+        if state.authorization and self.headers.get("Authorization") != state.authorization:
             self.send_error(401)
+            return
+        if state.redirect:
+            self.send_response(302)
+            self.send_header("Location", state.redirect)
+            self.end_headers()
             return
         begin = 0
         asked = self.headers.get("Range")
@@ -51,24 +62,53 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(monkeypatch):
-    """The state of a running server, with its address."""
-    for name in ("STAGEBENCH_TOKEN", "STAGEBENCH_USER", "http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(transfer, "_FIRST_PAUSE_S", 0.01)
+class State(SimpleNamespace):
+    """What a running server is to do, and what it was asked for."""
+
+    def __init__(self, listening):
+        super().__init__(data=DATA, etag='"one"', ranges=True, drops=[], statuses=[], authorization=None, redirect=None)
+        self.requests, self.lines = [], []
+        self.url = f"http://127.0.0.1:{listening.server_port}/val.tar"
+        self.listening = listening
+
+    def with_certificate(self):
+        """Speak TLS from now on, with a certificate of an authority that nobody knows; return it."""
+        authority = trustme.CA()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+        self.listening.socket = context.wrap_socket(self.listening.socket, server_side=True)
+        self.url = f"https://localhost:{self.listening.server_port}/val.tar"
+        return authority
+
+
+@contextlib.contextmanager
+def serving():
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.state = SimpleNamespace(
-        data=DATA, etag='"one"', ranges=True, drops=[], statuses=[], token=None, requests=[]
-    )
-    listening.state.url = f"http://127.0.0.1:{listening.server_port}/val.tar"
-    thread = threading.Thread(target=listening.serve_forever)
+    listening.handle_error = lambda *_: None  # a client that refuses the certificate
+    listening.state = State(listening)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()
     yield listening.state
     listening.shutdown()
     thread.join()
     listening.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """The state of a running server, with its address."""
+    for name in ("STAGEBENCH_TOKEN", "STAGEBENCH_USER", "http_proxy", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.setattr(transfer, "_FIRST_PAUSE_S", 0.01)
+    with serving() as state:
+        yield state
+
+
+@pytest.fixture
+def other_server():
+    with serving() as state:
+        yield state
 
 
 def begins(state):
@@ -149,33 +189,97 @@ def test_a_wrong_checksum_keeps_the_file_for_the_run_that_expects_it(server, tmp
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_download(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(StagebenchError, match="are free; free the difference"):
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(StagebenchError, match=r"needs 0\.0 GB, but .* has 0\.0 GB free; make room"):
         fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
 
 
-def test_a_token_is_sent_and_never_logged(server, tmp_path, monkeypatch, caplog):
-    caplog.set_level("DEBUG", logger="stagebench")
-    server.token = "secret-token"
+def test_the_log_tells_rate_and_time_left(server, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="stagebench")
+    monkeypatch.setattr(transfer, "_LOG_PERIOD_S", 0.0)
+    fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
+    assert re.search(r"[1-4]\.\d of 5\.1 MB, \d+\.\d MB/s, \d+ s left", caplog.text)
+
+
+CREDENTIALS = {
+    "token": ({"STAGEBENCH_TOKEN": "secret-token"}, "Bearer secret-token"),
+    "user": (
+        {"STAGEBENCH_USER": "me", "STAGEBENCH_PASSWORD": "secret-word"},
+        f"Basic {base64.b64encode(b'me:secret-word').decode()}",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+def test_credentials_are_sent_and_never_told(kind, server, tmp_path, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
+    variables, server.authorization = CREDENTIALS[kind]
     with pytest.raises(StagebenchError, match=r"401.*STAGEBENCH_TOKEN"):
         fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    server.drops = [1_000_000]
+    fetch_archive(tmp_path / "val.tar", tmp_path / "val.json", url=server.url, path=None, md5=MD5)
+    told = caplog.text + (tmp_path / "val.json").read_text()
+    for secret in ("secret", server.authorization.split()[1]):
+        assert secret not in told
+
+
+def test_credentials_in_an_address_are_never_told(server, tmp_path, caplog):
+    caplog.set_level("DEBUG", logger="stagebench")
+    url = server.url.replace("127.0.0.1", "me:secret@127.0.0.1") + "?key=secret"
+    fetch_archive(tmp_path / "val.tar", tmp_path / "val.json", url=url, path=None, md5=MD5)
+    server.statuses = [404]
+    with pytest.raises(StagebenchError) as error:
+        fetch(url, tmp_path / "again.tar", algorithm="md5", expected=MD5)
+    assert "secret" not in caplog.text + (tmp_path / "val.json").read_text() + str(error.value)
+
+
+def test_credentials_are_not_sent_on_to_another_server(server, other_server, tmp_path, monkeypatch):
     monkeypatch.setenv("STAGEBENCH_TOKEN", "secret-token")
-    server.drops = [100]
+    server.redirect = other_server.url
     fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
-    assert "secret-token" not in caplog.text
+    assert server.requests[0]["Authorization"] == "Bearer secret-token"
+    assert "Authorization" not in other_server.requests[0]
 
 
-def test_credentials_stay_at_home_over_plain_http(tmp_path, monkeypatch):
-    monkeypatch.setenv("STAGEBENCH_TOKEN", "secret-token")
-    with pytest.raises(StagebenchError, match="not sent over plain http") as error:
-        fetch("http://user:word@example.invalid/val.tar", tmp_path / "x", algorithm="md5", expected=None)
-    assert "word" not in str(error.value)
+def test_a_proxy_of_the_environment_is_used(server, tmp_path, monkeypatch, caplog):
+    """A request to a proxy names the whole address; this one serves the file itself."""
+    caplog.set_level("DEBUG", logger="stagebench")
+    port = server.url.split(":")[2].split("/")[0]
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", f"http://me:secret@127.0.0.1:{port}")
+    fetch("http://localhost:9/val.tar", tmp_path / "val.tar", algorithm="md5", expected=MD5)
+    assert server.lines == ["GET http://localhost:9/val.tar HTTP/1.1"]
+    assert server.requests[0]["Proxy-Authorization"].startswith("Basic ")
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize("url", ["ftp://example.invalid/val.tar", "s3://bucket/val.tar"])
 def test_other_schemes_are_refused(url, tmp_path):
-    with pytest.raises(StagebenchError, match="use https, http, file or a path"):
+    with pytest.raises(StagebenchError, match="use https, file or a path"):
         fetch(url, tmp_path / "x", algorithm="md5", expected=None)
+
+
+def test_plain_http_is_for_this_machine_alone(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("STAGEBENCH_TOKEN", "secret-token")
+    with pytest.raises(StagebenchError, match=r"^http://example\.invalid/val\.tar: plain http is not taken"):
+        fetch("http://user:word@example.invalid/val.tar", tmp_path / "x", algorithm="md5", expected=None)
+    server.redirect = "http://example.invalid/val.tar"
+    with pytest.raises(StagebenchError, match=r"^http://example\.invalid/val\.tar: plain http is not taken"):
+        fetch(server.url, tmp_path / "x", algorithm="md5", expected=None)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(server, tmp_path, monkeypatch):
+    authority = server.with_certificate()
+    with pytest.raises(StagebenchError, match=r"the certificate of localhost cannot be verified"):
+        fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
+    assert server.requests == []
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
+    fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
+    assert (tmp_path / "val.tar").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("form", ["path", "file"])

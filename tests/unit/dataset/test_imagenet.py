@@ -3,11 +3,9 @@
 import io
 import os
 import re
-import subprocess
-import sys
 import tarfile
-import zipfile
 from collections import Counter
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from stagebench.dataset.labels import resolve
 from stagebench.dataset.manifest import read_manifest
 from stagebench.records import StagebenchError
 
-TFDS = "tensorflow-datasets==4.9.10"
-
 
 def test_there_are_fifty_of_each_class():
     known = imagenet.load()
@@ -30,19 +26,11 @@ def test_there_are_fifty_of_each_class():
     assert list(known.wnids) == sorted(known.wnids)
 
 
-def test_the_labels_are_those_of_tensorflow_datasets(tmp_path):
-    fetched = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", tmp_path, TFDS],
-        capture_output=True,
-        check=False,
-    )
-    if fetched.returncode:
-        pytest.skip(f"the package index does not hand out {TFDS}")
-    [wheel] = tmp_path.glob("*.whl")
+def test_the_labels_are_those_of_tensorflow_datasets():
+    assert metadata.version("tensorflow-datasets") == "4.9.10"
     folder = "tensorflow_datasets/datasets/imagenet2012"
-    with zipfile.ZipFile(wheel) as file:
-        wnids = file.read(f"{folder}/labels.txt").decode().split()
-        truth = file.read(f"{folder}/validation_labels.txt").decode().split()
+    files = {str(file): file for file in metadata.files("tensorflow-datasets")}
+    wnids, truth = (files[f"{folder}/{name}.txt"].read_text().split() for name in ("labels", "validation_labels"))
     known = imagenet.load()
     assert list(known.wnids) == wnids
     assert [known.wnids[label] for label in known.labels] == truth
@@ -133,12 +121,17 @@ def test_a_folder_is_linked_and_never_written_to(form, sample, tmp_path, place):
 
 
 @pytest.mark.parametrize("form", ["flat", "classes"])
-def test_a_folder_one_level_too_high_is_refused_with_the_right_path(form, sample, tmp_path, place):
-    given(sample, tmp_path / "mine" / "val", form)
-    (tmp_path / "mine" / "train").mkdir()
-    with pytest.raises(StagebenchError, match=rf"one level too high; name {re.escape(str(tmp_path / 'mine' / 'val'))}"):
+@pytest.mark.parametrize(("below", "words"), [("val", "one level"), ("Data/CLS-LOC/val", "3 levels")])
+def test_a_folder_too_high_is_refused_with_the_right_path(below, words, form, sample, tmp_path, place):
+    right = given(sample, tmp_path / "mine" / below, form)
+    for wnid in ("brick", "camera"):  # training images have class folders of the same names
+        (right.parent / "train" / wnid).mkdir(parents=True)
+        (right.parent / "train" / wnid / f"{wnid}_1.JPEG").write_bytes(b"x")
+    with pytest.raises(StagebenchError, match=f"{words} too high; name {re.escape(str(right))} in"):
         link(tmp_path / "mine", place)
     assert not place["images"].exists()
+    with pytest.raises(StagebenchError, match=r"train: holds no validation images .*it holds brick, camera"):
+        link(right.parent / "train", place)
 
 
 def test_an_image_in_the_wrong_class_is_refused(sample, tmp_path, place):

@@ -66,7 +66,7 @@ class Device(Section):
 class Weights(Section):
     """Where a checkpoint comes from."""
 
-    url: str | None = Field(None, description="Address to download from (https, http or file).")
+    url: str | None = Field(None, description="Address to download from (https or file).")
     file: str | None = Field(None, description="Local file; wins over `url`.")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Expected digest of the file.")
 
@@ -109,7 +109,7 @@ class Model(Section):
 class Archive(Section):
     """The archive of a data set."""
 
-    url: str | None = Field(None, description="Address to download from (https, http or file).")
+    url: str | None = Field(None, description="Address to download from (https or file).")
     path: str | None = Field(
         None, description="Local archive, used in place, or a folder of extracted images; wins over `url`."
     )

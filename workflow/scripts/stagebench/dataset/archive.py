@@ -13,7 +13,7 @@ from stagebench import records
 from stagebench.dataset import labels as label_kinds
 from stagebench.dataset import tarstream
 from stagebench.dataset.images import ImageError, decode_image
-from stagebench.dataset.jpeg import is_well_formed
+from stagebench.dataset.jpeg import is_surely_decodable
 from stagebench.dataset.labels import Label, Labels
 from stagebench.dataset.manifest import ManifestRow, write_manifest
 from stagebench.logs import progress_bar
@@ -104,10 +104,10 @@ def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int
 def check_image(data: bytes) -> str | None:
     """Say why an image file cannot be used; None if it can.
 
-    A JPEG that is whole by its markers is not decoded here: that is left to the steps that need its pixels. Anything
-    else is, whatever its name says.
+    What torchvision's loader decodes can be used, whatever its name says. A JPEG of the usual kind is not decoded for
+    that, since its headers tell; anything else is.
     """
-    if is_well_formed(data):
+    if is_surely_decodable(data):
         return None
     try:
         decode_image(data, Preprocessing())

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Digests:
-    """Bring the file at an address (https, http, file) to `out` and check its digest.
+    """Bring the file at an address (https or file; http on this machine) to `out` and check its digest.
 
     A download that broke off goes on where it stopped, in this run and in the next one. A file with another digest is
     kept aside as `{out}.{algorithm}-{digest}`, where a run that expects that digest finds it.
@@ -66,7 +66,7 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
     Args:
         archive: file or link to make.
         record: record to write.
-        url: address (https, http, file).
+        url: address, as for `fetch`.
         path: local archive; wins over `url`.
         md5: expected MD5; None for an archive that is taken as it is.
 
@@ -95,7 +95,7 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
 
 
 def local_path(url: str) -> Path | None:
-    """Return the path that an address without a scheme, or with the scheme file, stands for; None for http and https.
+    """Return the path that an address without a scheme, or with the scheme file, stands for; None for what is remote.
 
     Raises:
         StagebenchError: the scheme is another one.
@@ -107,7 +107,7 @@ def local_path(url: str) -> Path | None:
         return Path(unquote(parts.path))
     if not parts.scheme:
         return Path(url).expanduser()
-    raise StagebenchError(f"{without_credentials(url)}: cannot be fetched; use https, http, file or a path")
+    raise StagebenchError(f"{without_credentials(url)}: cannot be fetched; use https, file or a path")
 
 
 def _checked(source: Path, algorithm: str, expected: str | None) -> Digests:

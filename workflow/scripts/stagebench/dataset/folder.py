@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from stagebench import records
@@ -15,6 +16,9 @@ from stagebench.logs import progress_bar
 from stagebench.records import StagebenchError
 
 _SHOWN = 3
+# How far down images are looked for where there are none, and how many files of a class folder are looked at for that.
+_DEPTH = 3
+_PEEKED = 8
 
 
 def link_folder(
@@ -87,19 +91,35 @@ def _images(folder: Path, kind: Labels) -> Iterator[tuple[Path, Label]]:
 
 
 def _require_level(folder: Path, kind: Labels) -> None:
-    """Refuse a folder whose images lie one level lower than they should."""
+    """Refuse a folder whose images lie lower than they should, with the path of those."""
     if not folder.is_dir():
         raise StagebenchError(f"{folder}: no such folder; correct datasets.*.archive.path")
-    if _fits(folder, kind):
-        return
-    lower = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and _fits(entry, kind)]
-    if lower:
-        raise StagebenchError(f"{folder}: lies one level too high; name {lower[0]} in datasets.*.archive.path")
+    level = [folder]
+    for depth in range(_DEPTH + 1):
+        for candidate in level:
+            if not _holds_images(candidate, kind):
+                continue
+            if depth == 0:
+                return
+            levels = "one level" if depth == 1 else f"{depth} levels"
+            raise StagebenchError(f"{folder}: lies {levels} too high; name {candidate} in datasets.*.archive.path")
+        level = [lower for candidate in level for lower in _folders(candidate) if lower.name not in kind.wnids]
     shown = ", ".join(entry.name for entry in sorted(folder.iterdir())[:_SHOWN]) or "nothing"
-    raise StagebenchError(f"{folder}: holds no images of this data set (it holds {shown}); correct the path")
+    raise StagebenchError(
+        f"{folder}: holds no validation images of this data set (it holds {shown}); correct datasets.*.archive.path"
+    )
 
 
-def _fits(folder: Path, kind: Labels) -> bool:
-    """Whether a folder holds images of the data set, or class folders."""
-    wnids = set(kind.wnids)
-    return any(entry.name in wnids if entry.is_dir() else kind.of(entry.name) for entry in folder.iterdir())
+def _holds_images(folder: Path, kind: Labels) -> bool:
+    """Whether images of the data set lie in a folder, side by side or in class folders.
+
+    Class folders alone say nothing: those of ImageNet's training images have the same names.
+    """
+    if any(kind.of(entry.name) for entry in folder.iterdir()):
+        return True
+    classes = (lower for lower in _folders(folder) if lower.name in kind.wnids)
+    return any(kind.of(path.name) for lower in classes for path in islice(lower.iterdir(), _PEEKED))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from stagebench import records
 from stagebench.dataset import resample
 from stagebench.dataset.images import DECODER, ImageError, decode_image
 from stagebench.dataset.manifest import ManifestRow, image_path, validation_rows
+from stagebench.dataset.space import require_free
 from stagebench.logs import progress_bar
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
@@ -151,7 +151,12 @@ class _Writer:
     def __enter__(self) -> _Writer:
         self._pixels.parent.mkdir(parents=True, exist_ok=True)
         self._resume()
-        _require_free(self._pixels, (self._images - self.done) * self._bytes_per_image)
+        require_free(
+            self._pixels.parent,
+            (self._images - self.done) * self._bytes_per_image,
+            what=str(self._pixels),
+            advice="set datasets.*.pixels to false",
+        )
         self._file: BinaryIO = self._part.open("r+b" if self.done else "wb")
         if self.done:
             self._file.seek(len(self._header) + self.done * self._bytes_per_image)
@@ -225,12 +230,3 @@ def _hash_next(file: BinaryIO, digest: Any, count: int) -> None:
     while count > 0 and (chunk := file.read(min(count, _CHUNK))):
         digest.update(chunk)
         count -= len(chunk)
-
-
-def _require_free(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise StagebenchError(
-            f"{path}: needs {needed / 1e9:.1f} GB, but {path.parent} has {free / 1e9:.1f} GB free; make room, or set "
-            "datasets.*.pixels to false"
-        )

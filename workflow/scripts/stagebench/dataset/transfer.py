@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
+from stagebench.dataset.space import require_free
 from stagebench.logs import progress_bar
 from stagebench.records import StagebenchError, write_json
 
@@ -35,6 +36,7 @@ _TIMEOUT_S = (10, 60)  # to connect; between two bytes
 # Statuses that a later attempt may not meet (RFC 9110 section 15; 429 is RFC 6585).
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOG_PERIOD_S = 10.0
+# Where plain http is taken from: nobody can listen there or change what comes.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _RETRIED = (
     requests.ConnectionError,
@@ -63,6 +65,10 @@ class Digests:
         self._md5.update(data)
         other.result()
         self.length += len(data)
+
+    def restart(self) -> None:
+        """Forget what has passed by."""
+        self.length, self._md5, self._sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
 
     def of(self, algorithm: str) -> str:
         """Return the digest so far; `algorithm` is "md5" or "sha256"."""
@@ -93,7 +99,7 @@ def without_credentials(url: str) -> str:
 
 
 def download(url: str, part: Path, *, resume_unmarked: bool) -> Digests:
-    """Download `url` (http or https) into `part`, going on with what an earlier attempt or run left there.
+    """Download `url` (https, or http on this machine) into `part`, going on with what an earlier attempt or run left.
 
     A server that ignores the range starts it over. Proxies come from the usual variables of the environment, a bearer
     token from STAGEBENCH_TOKEN, a user from STAGEBENCH_USER and STAGEBENCH_PASSWORD or from ~/.netrc; none is logged.
@@ -104,20 +110,23 @@ def download(url: str, part: Path, *, resume_unmarked: bool) -> Digests:
             will tell.
 
     Raises:
-        StagebenchError: the server refuses, the disk is too small, or no attempt brings any bytes.
+        StagebenchError: the address is neither or leads to one that is neither, the server refuses or is not who it
+            says, the disk is too small, or no attempt brings any bytes.
     """
     shown = without_credentials(url)
     attempt, pause = 0, _FIRST_PAUSE_S
     digests = _resume(url, part)
-    with _session(url) as session:
+    with _session() as session:
         while True:
             before = digests.length
             try:
                 return _attempt(session, url, part, digests, resume_unmarked)
             except _StartOverError:
-                digests = Digests()
+                digests.restart()
                 part.write_bytes(b"")
                 continue
+            except requests.exceptions.SSLError as error:
+                raise StagebenchError(f"{shown}: {_brief(error, url)}; correct the address or the clock") from None
             except (*_RETRIED, _PassingError) as error:
                 attempt = 1 if digests.length > before else attempt + 1
                 pause = _FIRST_PAUSE_S if digests.length > before else pause * 2
@@ -154,8 +163,8 @@ def _attempt(session: requests.Session, url: str, part: Path, digests: Digests, 
         if digests.length and not _continues(response, digests.length, mark, resume_unmarked):
             if response.status_code == 206:
                 raise _StartOverError
-            digests.__init__()  # type: ignore[misc]  # the whole file follows
-        _check_space(response, part)
+            digests.restart()  # the whole file follows
+        _check_space(response, part, digests.length)
         _remember(part, url, response)
         _receive(response, part, digests)
     return digests
@@ -164,7 +173,7 @@ def _attempt(session: requests.Session, url: str, part: Path, digests: Digests, 
 def _receive(response: requests.Response, part: Path, digests: Digests) -> None:
     length = response.headers.get("Content-Length")
     total = digests.length + int(length) if length else None
-    logged = time.monotonic()
+    pace = _Pace(digests.length, total)
     with (
         part.open("r+b" if part.exists() else "w+b") as file,
         progress_bar("download", total=total, initial=digests.length, unit="B", unit_scale=True) as bar,
@@ -172,14 +181,40 @@ def _receive(response: requests.Response, part: Path, digests: Digests) -> None:
         file.truncate(digests.length)
         file.seek(digests.length)
         while data := response.raw.read1(CHUNK):  # what has arrived, so that a lost connection loses nothing
-            file.write(data)
+            _write(file, data, part)
             digests.update(data)
             bar.update(len(data))
-            if time.monotonic() - logged > _LOG_PERIOD_S:
-                logged = time.monotonic()
-                _log.info("%d of %s bytes", digests.length, total or "unknown")
+            pace.log(digests.length)
     if total is not None and digests.length != total:
         raise _PassingError(f"the connection ended {total - digests.length} bytes too early")
+
+
+def _write(file: BinaryIO, data: bytes, part: Path) -> None:
+    try:
+        file.write(data)
+    except OSError as error:
+        raise StagebenchError(
+            f"{part}: {error.strerror}; what has arrived is kept: make room, then run again to go on"
+        ) from None
+
+
+class _Pace:
+    """Tells the log every few seconds how far a download is, how fast, and how long it will take."""
+
+    def __init__(self, begin: int, total: int | None) -> None:
+        self._begin, self._total = begin, total
+        self._started = self._logged = time.monotonic()
+
+    def log(self, done: int) -> None:
+        """Write a line, if it is time for one; `done` counts all bytes that are there."""
+        now = time.monotonic()
+        if now - self._logged < _LOG_PERIOD_S:
+            return
+        self._logged = now
+        rate = (done - self._begin) / max(now - self._started, 1e-9)
+        of = f" of {self._total / 1e6:.1f}" if self._total is not None else ""
+        left = f", {(self._total - done) / rate:.0f} s left" if self._total is not None and rate else ""
+        _log.info("%.1f%s MB, %.1f MB/s%s", done / 1e6, of, rate / 1e6, left)
 
 
 def _continues(response: requests.Response, begin: int, mark: str, resume_unmarked: bool) -> bool:
@@ -204,14 +239,11 @@ def _check_status(response: requests.Response, url: str) -> None:
     raise StagebenchError(f"{without_credentials(url)}: the server answers {status} {response.reason}; {hint}")
 
 
-def _check_space(response: requests.Response, part: Path) -> None:
-    needed = int(response.headers.get("Content-Length", 0))
-    free = shutil.disk_usage(part.parent).free
-    if needed > free:
-        raise StagebenchError(
-            f"{part.parent}: {needed / 1e9:.1f} GB are to be downloaded but {free / 1e9:.1f} GB are free; "
-            "free the difference, or name a local copy by path"
-        )
+def _check_space(response: requests.Response, part: Path, there: int) -> None:
+    """Require room for what follows the first `there` bytes of the file in progress; the rest of it is overwritten."""
+    length = int(response.headers.get("Content-Length", 0))
+    overwritten = part.stat().st_size - there if part.exists() else 0
+    require_free(part.parent, length - overwritten, what="the download", advice="name a local copy by path")
 
 
 def _sidecar(part: Path) -> Path:
@@ -251,20 +283,27 @@ def _resume(url: str, part: Path) -> Digests:
     return Digests()
 
 
+class _ThisMachineAlone(HTTPAdapter):
+    """Plain http: anyone on the way could read credentials and change the file, so it is for this machine alone."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request, whether it is the first or follows a redirection."""
+        if urlsplit(request.url).hostname not in _LOOPBACK:
+            raise StagebenchError(f"{without_credentials(str(request.url))}: plain http is not taken; use https")
+        return super().send(request, *args, **kwargs)
+
+
 @contextlib.contextmanager
-def _session(url: str) -> Iterator[requests.Session]:
-    """Yield a session with the credentials of the environment; they are for https, or for this machine."""
-    parts = urlsplit(url)
+def _session() -> Iterator[requests.Session]:
+    """Yield a session with the credentials of the environment; requests drops them where it is sent elsewhere."""
     with requests.Session() as session:
+        session.mount("http://", _ThisMachineAlone())
         token = os.environ.get("STAGEBENCH_TOKEN")
         user = os.environ.get("STAGEBENCH_USER")
-        if token or user:
-            if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-                raise StagebenchError(
-                    f"{without_credentials(url)}: credentials are not sent over plain http; use https, or unset "
-                    "STAGEBENCH_TOKEN and STAGEBENCH_USER"
-                )
-            session.auth = _bearer(token) if token else (user or "", os.environ.get("STAGEBENCH_PASSWORD", ""))
+        if token:
+            session.auth = _bearer(token)
+        elif user:
+            session.auth = (user, os.environ.get("STAGEBENCH_PASSWORD", ""))
         yield session
 
 

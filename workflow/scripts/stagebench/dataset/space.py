@@ -1,0 +1,26 @@
+"""Free disk space, asked for before gigabytes are written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stagebench.records import StagebenchError
+
+
+def require_free(folder: Path, needed: int, *, what: str, advice: str) -> None:
+    """Go on only where a folder's disk has `needed` bytes free.
+
+    Args:
+        folder: an existing folder.
+        what: what is to be written there, the beginning of a sentence.
+        advice: what to do about it beside making room.
+
+    Raises:
+        StagebenchError: it has less.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StagebenchError(
+            f"{what} needs {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; make room, or {advice}"
+        )
