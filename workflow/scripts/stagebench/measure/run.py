@@ -18,6 +18,7 @@ from stagebench.dataset.manifest import validation_rows
 from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
+from stagebench.gpu_memory import DeviceMemory
 from stagebench.measure import accuracy, memory, statistics
 from stagebench.measure.feeding import Feeder, Files, Pixels
 from stagebench.measure.passes import Passes, run_passes, run_resident
@@ -245,10 +246,11 @@ def _measure_here(
         resample.load_kernels()
     memory.forget_peak()
     before = gpu.snapshot()
+    sampled = DeviceMemory()
     begin = time.perf_counter()
     with (
         engines.get(cell["engine"]).open(engine_file, built, cell["batch"], measurement["engine_options"]) as session,
-        memory.DeviceMemory() as sampled,
+        sampled,
     ):
         load_s = time.perf_counter() - begin
         threads = len(os.sched_getaffinity(0))
@@ -259,11 +261,11 @@ def _measure_here(
         resident_bytes = memory.peak_resident_bytes()
         core = statistics.rate(resident_requests * cell["batch"], resident_s)
         cached = _run_cached(session, pixels, threads, measurement["cached_repeats"], core)
-        execution, requests = dict(session.execution), session.requests
+        execution, requests, on_gpu = dict(session.execution), session.requests, session.on_gpu
     after = gpu.snapshot()
 
     labels = np.array([row.label for row in rows], np.int16)
-    total_bytes = (gpu.identity() or {}).get("memory_bytes", 0) if sampled.peak else memory_bytes
+    total_bytes = (gpu.identity() or {}).get("memory_bytes", 0) if on_gpu else memory_bytes
     _write_samples(samples, _samples(labels, whole, cached, resident_s, resident_requests))
     records.write_json(
         record,
@@ -282,7 +284,7 @@ def _measure_here(
                 "latency_us": None if core is None else statistics.reciprocal_us(core),
                 "top1": accuracy.accuracy(whole.classes[0], labels, 1),
                 "top5": accuracy.accuracy(whole.classes[0], labels, accuracy.TOP),
-                "mem_used_gib": (sampled.peak or resident_bytes) / _GIB,
+                "mem_used_gib": (sampled.peak if on_gpu else resident_bytes) / _GIB,
                 "mem_total_gib": total_bytes / _GIB,
             },
             passes={
@@ -293,6 +295,7 @@ def _measure_here(
             },
             startup={"load_s": load_s, "warmup_s": warmup_s},
             unsteady_predictions=accuracy.unsteady([*whole.classes, *cached.classes]),
+            device_memory=sampled.describe() if on_gpu else None,
             device_before=before,
             device_after=after,
         ),
