@@ -54,7 +54,7 @@ class Bindings:
 
     def python(self, code: str) -> str:
         """Run a program in a process of its own, in which the module can be imported; return what it prints."""
-        return _run(sys.executable, "-c", code, environment=self.environment)
+        return run(sys.executable, "-c", code, environment=self.environment)
 
 
 def fetch(release: str, folder: Path) -> Bindings:
@@ -68,14 +68,14 @@ def fetch(release: str, folder: Path) -> Bindings:
     version = release.rpartition("==")[2]
     wheels, unpacked, libraries = folder / "wheels", folder / version / "wheel", folder / version / "lib"
     libraries.mkdir(parents=True)
-    _run(sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(wheels), release)
+    run(sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(wheels), release)
     [wheel] = wheels.glob(f"*-{version}-*.whl")
     zipfile.ZipFile(wheel).extractall(unpacked)
     for library, symbols in _SYMBOLS.items():
         source = libraries / f"{library}.c"
         source.write_text("".join(f"void *{symbol}(void) {{ return 0; }}\n" for symbol in symbols))
         soname = f"lib{library}.so.{version.partition('.')[0]}"
-        _run("gcc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", str(libraries / soname), str(source))
+        run("gcc", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", str(libraries / soname), str(source))
     environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "PYTHONPATH": str(unpacked)}
     return Bindings("tensorrt", version, "tensorrt_bindings.tensorrt", environment)
 
@@ -84,10 +84,15 @@ def installed_rtx() -> Bindings:
     """Return TensorRT-RTX's bindings, which the development environment has installed with their libraries."""
     import tensorrt_rtx
 
-    return Bindings("tensorrt_rtx", tensorrt_rtx.__version__, "tensorrt_rtx.tensorrt_rtx", dict(os.environ))
+    return Bindings("tensorrt_rtx", tensorrt_rtx.__version__, "tensorrt_rtx_bindings.tensorrt_rtx", dict(os.environ))
 
 
-def _run(*command: str, environment: dict[str, str] | None = None) -> str:
+def run(*command: str, environment: dict[str, str] | None = None) -> str:
+    """Run a command and return what it prints.
+
+    Raises:
+        SystemExit: it failed; the text has what it said.
+    """
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:6])} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

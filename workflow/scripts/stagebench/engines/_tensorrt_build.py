@@ -120,7 +120,10 @@ def build(
 def _parse(trt: TensorRT, network: tensorrt.INetworkDefinition, onnx: Path, messages: Messages) -> tensorrt.OnnxParser:
     parser = trt.OnnxParser(network, messages)
     if not parser.parse_from_file(str(onnx)):
-        own = [" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors)]
+        own = []
+        for i in range(parser.num_errors):
+            error: tensorrt.ParserError = parser.get_error(i)
+            own.append(" ".join(error.desc().split()))
         raise EngineUnsupportedError(f"the parser refuses {onnx.name}: {'; '.join(own) or messages.explain()}")
     return parser
 
