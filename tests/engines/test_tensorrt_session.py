@@ -7,7 +7,11 @@ them is for tests/gpu to show.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,6 +237,14 @@ def test_a_foreign_engine_is_refused_before_cuda_is_touched(
     with pytest.raises(ForeignEngineError, match=words):
         engine.open(engine_file, built, BATCH, {})
     assert not world.alive
+
+
+def test_nothing_of_torch_is_imported():
+    code = (
+        "import sys, stagebench.engines._tensorrt_session; sys.exit('torch' in sys.modules or 'pycuda' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_what_is_recorded_of_a_run_is_plain_json(opened):
