@@ -92,6 +92,7 @@ def test_the_child_is_the_first_that_the_kernel_takes(tmp_path):
 def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
     """A forked child would wait for ever for the threads of a pool that only its parent has."""
     here, there = tmp_path / "here", tmp_path / "there"
+    assert supervise.run(there.write_text, data="a fork ends the threads of numpy, and torch has as many") is None
     multiply(600, here)
     assert supervise.run(multiply, size=600, target=there) is None
     assert there.read_text() == here.read_text()

@@ -49,13 +49,19 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
 
 
 def _may_fork() -> bool:
-    """Whether a forked child can work: no threads but numpy's, one per CPU, which takes care of forks itself, no CUDA.
+    """Whether a forked child can work: no threads but those of numpy's OpenBLAS, and no CUDA.
 
-    The state of the CUDA driver does not outlive a fork; what is asked is whether the driver is loaded at all.
+    OpenBLAS ends its threads before a fork and starts them when it needs them again. So the threads that are there
+    after a fork that does nothing are others. The state of the CUDA driver does not outlive a fork; what is asked is
+    whether the driver is loaded at all.
     """
     if "libcuda.so" in _MAPS.read_text():
         return False
-    return len(list(Path("/proc/self/task").iterdir())) <= len(os.sched_getaffinity(0))
+    nothing = os.fork()
+    if nothing == 0:
+        os._exit(0)
+    os.waitpid(nothing, 0)
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
