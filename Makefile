@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-gpu bench bench-tuning bench-data lint format lock schema retry clean help
+.PHONY: report test test-gpu bench bench-tuning bench-data lint typecheck-tensorrt bindings format lock schema retry clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 report: $(VENV)/.runtime  ## run the whole chain on the embedded default and write results/report.md
 	$(BIN)/snakemake --cores $(CORES) results/report.md
@@ -36,6 +36,13 @@ lint: $(VENV)/.dev  ## ruff, mypy, snakefmt and Snakemake's linter
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+typecheck-tensorrt: $(VENV)/.dev  ## hold the TensorRT code against the real bindings: names and, by mypy, types
+	$(BIN)/python tools/dump_bindings.py
+	$(BIN)/python tools/typecheck_tensorrt.py
+
+bindings: $(VENV)/.dev  ## write the names of TensorRT's bindings anew
+	$(BIN)/python tools/dump_bindings.py --write
 
 format: $(VENV)/.dev  ## format Python and Snakemake sources
 	$(BIN)/ruff check --fix .

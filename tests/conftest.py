@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from common import ARCHITECTURE, IMAGES, PREPROCESSING
+from common import ARCHITECTURE, IMAGES, prepared_model
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,46 +46,5 @@ def sample(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def tiny_model(sample, tmp_path_factory) -> SimpleNamespace:
-    """The small network with fitted weights, exported and simplified; `variant(name)` prepares one, once."""
-    from stagebench.model.demo import fit_weights
-    from stagebench.model.export import export_model
-    from stagebench.model.simplify import simplify_model
-    from stagebench.model.variants import prepare_variant
-
-    folder = tmp_path_factory.mktemp("tiny")
-    common = {"preprocessing": PREPROCESSING, "manifest": sample.manifest}
-    weights, weights_record = folder / "tiny.pth", folder / "tiny.json"
-    fit_weights(weights, weights_record, architecture=ARCHITECTURE, dataset_record=sample.record, **common)
-    exported, exported_record = folder / "exported.onnx", folder / "exported.json"
-    export_model(weights, weights_record, exported, exported_record, architecture=ARCHITECTURE, **common)
-    simplified, simplified_record = folder / "simplified.onnx", folder / "simplified.json"
-    simplify_model(exported, exported_record, simplified, simplified_record, **common)
-
-    def variant(name: str) -> tuple[Path, Path]:
-        onnx, record = folder / f"{name}.onnx", folder / f"{name}.json"
-        if not record.exists():
-            prepare_variant(
-                name,
-                simplified,
-                simplified_record,
-                onnx,
-                record,
-                weights=weights,
-                weights_record=weights_record,
-                architecture=ARCHITECTURE,
-                **common,
-            )
-        return onnx, record
-
-    return SimpleNamespace(
-        folder=folder,
-        architecture=ARCHITECTURE,
-        preprocessing=PREPROCESSING,
-        weights=weights,
-        weights_record=weights_record,
-        exported=exported,
-        exported_record=exported_record,
-        simplified=simplified,
-        simplified_record=simplified_record,
-        variant=variant,
-    )
+    """The small network, as `prepared_model` leaves it."""
+    return prepared_model(ARCHITECTURE, sample, tmp_path_factory.mktemp("tiny"))

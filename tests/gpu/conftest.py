@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
-from gpu_helpers import BATCH
+from common import prepared_model
+from gpu_helpers import BATCH, run
 
 from stagebench import device, engines, gpu, records
 from stagebench.dataset.manifest import validation_rows
@@ -38,17 +40,40 @@ def wanted(tiny_model, images):
 
 @pytest.fixture(scope="session")
 def build(tiny_model, tmp_path_factory):
-    """A function that builds an engine on this machine: (engine, precision, batch) -> file and record."""
-    folder = tmp_path_factory.mktemp("gpu")
+    """A function that builds an engine of the small network: (engine, precision, batch) -> file and record."""
+    return builder(tiny_model, tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.fixture(scope="session")
+def build_resnet50(sample, tmp_path_factory):
+    """The same for ResNet-50, where the small network would measure launches alone."""
+    model = prepared_model("torchvision.models.resnet50", sample, tmp_path_factory.mktemp("resnet50"))
+    return builder(model, tmp_path_factory.mktemp("gpu-resnet50"))
+
+
+@pytest.fixture(scope="session")
+def by_torch(build, images):
+    """A function that gives torch's logits on this card, in the precision that a precision is held against."""
+
+    @cache
+    def logits(precision):
+        built = build("torch", {"int8": "fp32", "fp8": "fp32"}.get(precision, precision))
+        assert built.record["status"] == "ok", built.record["reason"]
+        with engines.get("torch").open(built.file, built.record, BATCH) as session:
+            return run(session, images)[0]
+
+    return logits
+
+
+def builder(model, folder):
+    """Return a function that builds a model's engines on this machine."""
     here = folder / "local.json"
     device.probe("local", None, here)
 
     def built(name, precision, batch=BATCH, **options):
         out = folder / f"{name}-{precision}-{batch}.engine"
         variant = engines.get(name).variant(precision)
-        source = (
-            (tiny_model.weights, tiny_model.weights_record) if variant == "weights" else tiny_model.variant(variant)
-        )
+        source = (model.weights, model.weights_record) if variant == "weights" else model.variant(variant)
         build_engine(
             name,
             *source,
@@ -57,9 +82,9 @@ def build(tiny_model, tmp_path_factory):
             out.with_suffix(".json"),
             precision=precision,
             batch=batch,
-            model="tiny",
-            architecture=tiny_model.architecture,
-            preprocessing=tiny_model.preprocessing,
+            model="model",
+            architecture=model.architecture,
+            preprocessing=model.preprocessing,
             options={"workspace_gib": 4, **options},
             cache_folder=folder / "caches",
         )

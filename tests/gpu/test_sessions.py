@@ -6,16 +6,19 @@ import re
 import shutil
 import subprocess
 import time
+from importlib import import_module
 
 import numpy as np
 import pytest
 from cuda.bindings import runtime
 from gpu_helpers import BATCH, run
 
-from stagebench import engines, gpu
+from stagebench import engines, gpu, supervise
+from stagebench.engines._tensorrt_session import open_session
+from stagebench.gpu_memory import DeviceMemory
 from stagebench.model import checks
 
-# Least mean cosine similarity with fp32 logits, by precision.
+# Least mean cosine similarity with the reference's logits, by precision.
 LEAST = {"fp32": 0.99999, "tf32": 0.9999, "fp16": 0.9999, "bf16": 0.999, "int8": 0.98, "fp8": 0.98}
 
 
@@ -30,7 +33,8 @@ def opened(built, name, batch=BATCH, **options):
 
 
 @pytest.mark.parametrize("precision", LEAST)
-def test_a_precision_gives_the_models_logits(precision, library, build, images, wanted):
+def test_a_precision_gives_torchs_logits(precision, library, build, images, by_torch):
+    """Built, run and compared with torch in the same precision on the same card; int8 and fp8 with torch's fp32."""
     built = build(library, precision)
     if built.record["status"] == "unsupported":
         pytest.skip(built.record["reason"])
@@ -40,7 +44,9 @@ def test_a_precision_gives_the_models_logits(precision, library, build, images, 
         assert session.execution["tensor_types"]
         assert session.repeat_resident(4 * session.requests) > 0
     assert min(min(timing) for timing in timings) > 0
-    assert checks.agreement(logits, wanted)["cosine"] > LEAST[precision]
+    agreement = checks.agreement(logits, by_torch(precision))
+    assert agreement["cosine"] > LEAST[precision]
+    assert agreement["top1_agreement"] >= (90 if precision in ("int8", "fp8") else 96)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
@@ -51,7 +57,7 @@ def test_torch_gives_the_models_logits(precision, build, images, wanted):
     with opened(built, "torch") as session:
         logits, timings = run(session, images)
         assert session.execution["tf32"] is (precision == "tf32")
-        assert session.repeat_resident(4) > 0
+        assert session.repeat_resident(4 * session.requests) > 0
     assert min(timing.compute for timing in timings) > 0
     assert checks.agreement(logits, wanted)["cosine"] > LEAST[precision]
 
@@ -67,42 +73,84 @@ def test_graphs_change_nothing(library, build, images):
     assert np.array_equal(with_graphs, without)
 
 
-def test_copies_hide_behind_compute(library, build, images):
-    """The whole takes less than its parts one after the other."""
-    batch, count = 32, 60
-    built = build(library, "fp32", batch)
-    with opened(built, library, batch) as session:
-        many = np.tile(images, (count, 1, 1, 1))
-        run(session, many[: 4 * batch])
+@pytest.mark.parametrize("cuda_graphs", [True, False])
+def test_copies_hide_behind_compute(cuda_graphs, library, build_resnet50, images):
+    """The whole time of many batches is less than the sum of their parts, and nearly that of compute alone."""
+    batch, count = 64, 60
+    built = build_resnet50(library, "fp16", batch)
+    with opened(built, library, batch, cuda_graphs=cuda_graphs) as session:
         for slot in session.slots:  # the slots keep their images: what is timed is the card, not numpy
-            slot[:] = images
+            slot[:] = np.resize(images, slot.shape)
+        through_the_ring(session, 10)
         begin = time.perf_counter()
-        timings, launched = [], 0
-        for done in range(count):
-            while launched < count and launched - done < session.requests:
-                session.launch(launched % len(session.slots))
-                launched += 1
-            timings.append(session.wait(done % len(session.slots))[1])
+        timings = through_the_ring(session, count)
         whole = time.perf_counter() - begin
-    assert whole < sum(sum(timing) for timing in timings)
+    assert whole < 0.98 * sum(sum(timing) for timing in timings)
+    assert whole < 1.1 * sum(timing.compute for timing in timings)
 
 
-def test_memory_is_given_back(library, build):
-    built = build(library, "fp32")
+def through_the_ring(session, count) -> list:
+    """Launch `count` batches as they lie in the slots, as many in flight as the session keeps; return the timings."""
+    timings, launched = [], 0
+    for done in range(count):
+        while launched < count and launched - done < session.requests:
+            session.launch(launched % len(session.slots))
+            launched += 1
+        timings.append(session.wait(done % len(session.slots))[1])
+    return timings
+
+
+def test_memory_is_given_back(library, build_resnet50):
+    built = build_resnet50(library, "fp32")
     opened(built, library).close()  # the library's own first allocations stay
     before = free_bytes()
     for _ in range(3):
         session = opened(built, library)
+        assert before - free_bytes() > 64 * 2**20
         session.close()
         session.close()
+        assert before - free_bytes() < 16 * 2**20
+
+
+def test_memory_is_given_back_after_an_error(library, build_resnet50):
+    built = build_resnet50(library, "fp32")
+    opened(built, library).close()
+    before = free_bytes()
+    with pytest.raises(RuntimeError, match="does not take"):
+        open_session(import_module(library), built.file, BATCH + 1, "fp32", {})
     assert before - free_bytes() < 16 * 2**20
 
 
+def test_the_memory_of_a_run_is_seen(library, build_resnet50):
+    built = build_resnet50(library, "fp32")
+    memory = DeviceMemory()
+    with opened(built, library) as session, memory:
+        session.repeat_resident(session.requests)
+    assert memory.peak > 64 * 2**20
+    assert memory.source in ("process", "card")
+
+
+def reach_outside(file, record, library) -> None:
+    """Let an inference read from an address that is nobody's."""
+    with engines.get(library).open(file, record, BATCH, {"cuda_graphs": False}) as session:
+        loaded = session._loaded
+        loaded.context.set_tensor_address("images", 1 << 20)
+        loaded.context.set_tensor_address("logits", 1 << 20)
+        loaded.context.execute_async_v3(int(session._compute.handle))
+        session._compute.sync()
+
+
+def test_a_sticky_error_ends_the_process_with_a_line_that_names_it(library, build):
+    built = build(library, "fp32")
+    failure = supervise.run(reach_outside, file=built.file, record=built.record, library=library)
+    assert failure is not None
+    assert re.search("(?i)illegal", failure.reason), failure.reason
+
+
 def test_a_second_build_uses_the_timing_cache(build):
-    if shutil.which("nvidia-smi") is None or engines.get("tensorrt").version() == "none":
+    if engines.get("tensorrt").version() == "none":
         pytest.skip("TensorRT is not installed")
-    first = build("tensorrt", "fp16", 4).record["build"]["timing_cache"]
-    second = build("tensorrt", "fp16", 4).record["build"]["timing_cache"]
+    first, second = (build("tensorrt", "fp16", 4).record["build"]["timing_cache"] for _ in range(2))
     assert second["sha256_before"] == first["sha256_after"]
 
 
@@ -116,18 +164,37 @@ def test_the_card_is_described():
 
 
 @pytest.mark.skipif(shutil.which("trtexec") is None, reason="trtexec is not installed")
-def test_core_throughput_is_trtexecs(build):
-    """Within 3 % of TensorRT's own tool on the same engine."""
-    built = build("tensorrt", "fp16", 32)
-    ours = []
-    with opened(built, "tensorrt", 32) as session:
-        session.repeat_resident(200)
-        ours = [200 / session.repeat_resident(200) for _ in range(5)]
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_core_throughput_is_trtexecs(precision, build_resnet50):
+    """Within 3 % of TensorRT's own tool on the same engine, with one engine's runs between those of the other."""
+    batch, ours, theirs = 256, [], []
+    built = build_resnet50("tensorrt", precision, batch)
+    for _ in range(3):
+        with opened(built, "tensorrt", batch) as session:
+            requests = 100 * session.requests
+            session.repeat_resident(requests)
+            ours.append(requests / session.repeat_resident(requests))
+        theirs.append(trtexec(built.file))
+    assert 0.97 < np.median(ours) / np.median(theirs) < 1.03, (ours, theirs)
+
+
+def trtexec(engine_file) -> float:
+    """Return the inferences per second that trtexec measures in the way of a resident block.
+
+    The flags are what TensorRT 10 needs for that; in 11 they are the defaults and are taken without effect.
+    """
     done = subprocess.run(
-        ["trtexec", f"--loadEngine={built.file}", "--useCudaGraph", "--noDataTransfers", "--duration=5"],
+        [
+            "trtexec",
+            f"--loadEngine={engine_file}",
+            "--useCudaGraph",
+            "--noDataTransfers",
+            "--useSpinWait",
+            "--warmUp=1000",
+            "--duration=5",
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
-    theirs = float(re.search(r"Throughput: ([\d.]+) qps", done.stdout).group(1))
-    assert sorted(ours)[2] / theirs > 0.97
+    return float(re.search(r"Throughput: ([\d.]+) qps", done.stdout).group(1))

@@ -52,6 +52,10 @@ def multiply(size, target):
     target.write_text(str(float((matrix @ matrix).sum())))
 
 
+def write_command_line(target):
+    target.write_text(Path("/proc/self/cmdline").read_text())
+
+
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
 def test_a_kill_is_told_with_its_signal_and_the_peak_memory(name):
     failure = supervise.run(kill, name=name)
@@ -88,9 +92,18 @@ def test_the_child_is_the_first_that_the_kernel_takes(tmp_path):
 def test_the_child_of_a_process_with_threads_does_not_hang(tmp_path):
     """A forked child would wait for ever for the threads of a pool that only its parent has."""
     here, there = tmp_path / "here", tmp_path / "there"
+    assert supervise.run(there.write_text, data="a fork ends the threads of numpy, and torch has as many") is None
     multiply(600, here)
     assert supervise.run(multiply, size=600, target=there) is None
     assert there.read_text() == here.read_text()
+
+
+def test_the_child_of_a_process_with_the_cuda_driver_is_started_anew(tmp_path, monkeypatch):
+    maps, target = tmp_path / "maps", tmp_path / "command"
+    maps.write_text("7f0000000000-7f0000001000 r-xp 00000000 08:01 42   /usr/lib/x86_64-linux-gnu/libcuda.so.1\n")
+    monkeypatch.setattr(supervise, "_MAPS", maps)
+    assert supervise.run(write_command_line, target=target) is None
+    assert "multiprocessing.spawn" in target.read_text()
 
 
 def test_two_timed_runs_exclude_each_other(tmp_path, repository):

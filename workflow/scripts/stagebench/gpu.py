@@ -13,6 +13,9 @@ from typing import Any
 import pynvml
 
 NONE = "none"
+# CUDA counts the fastest card first, NVML by PCI address, and both must mean the same card here. CUDA reads the
+# variable when it starts, which is after this module is imported.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 # The clocks' event reasons that mean the card ran slower than it could (nvml.h, nvmlClocksEventReasons).
 _SLOWED = {
     0x4: "software power cap",
@@ -53,7 +56,8 @@ def identity() -> dict[str, Any] | None:
             "memory_bytes": pynvml.nvmlDeviceGetMemoryInfo(card).total,
         }
         mode = _ask(pynvml.nvmlDeviceGetMigMode, card)
-        if mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
+        whole = mode is None or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE
+        if not whole or _ask(pynvml.nvmlDeviceIsMigDeviceHandle, card):
             found["mig"] = True
         return found
 
@@ -105,13 +109,31 @@ def snapshot() -> dict[str, Any]:
         }
 
 
-def memory_used_bytes(pid: int) -> int | None:
-    """Return the device memory that a process holds; None without a GPU, 0 where NVML does not list the process."""
+def memory_in_use_bytes() -> int | None:
+    """Return how much of the card's memory is in use, whoever uses it; None without a GPU."""
     if not gpu_present():
         return None
     with _card() as card:
-        running = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or []
-        return sum(process.usedGpuMemory or 0 for process in running if process.pid == pid)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+
+
+@contextmanager
+def memory_reader(pid: int) -> Iterator[Callable[[], tuple[int, int]] | None]:
+    """Yield a function that returns the device memory that a process holds and that is in use at all, in bytes.
+
+    The former is 0 where NVML does not list the process. None is yielded without a GPU.
+    """
+    if not gpu_present():
+        yield None
+        return
+    with _card() as card:
+
+        def read() -> tuple[int, int]:
+            running = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or []
+            own = sum(process.usedGpuMemory or 0 for process in running if process.pid == pid)
+            return own, int(pynvml.nvmlDeviceGetMemoryInfo(card).used)
+
+        yield read
 
 
 @contextmanager
@@ -129,9 +151,18 @@ def _card() -> Iterator[Any]:
             elif first.isdigit():
                 yield pynvml.nvmlDeviceGetHandleByIndex(int(first))
             else:
-                yield pynvml.nvmlDeviceGetHandleByUUID(first)
+                yield pynvml.nvmlDeviceGetHandleByUUID(_whole_uuid(first))
     finally:
         pynvml.nvmlShutdown()
+
+
+def _whole_uuid(begin: str) -> str:
+    """Return the UUID that starts like this: CUDA_VISIBLE_DEVICES may give the first digits alone."""
+    for i in range(pynvml.nvmlDeviceGetCount()):
+        uuid = str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(i)))
+        if uuid.startswith(begin):
+            return uuid
+    return begin
 
 
 def _explain(error: pynvml.NVMLError) -> str:

@@ -20,6 +20,8 @@ from stagebench.records import StagebenchError
 _log = logging.getLogger(__name__)
 # The kernel's out-of-memory killer takes the process with the highest score first; 1000 is the highest (proc(5)).
 _OOM_SCORE = "1000"
+# Which files are mapped into this process, libraries among them (proc(5)).
+_MAPS = Path("/proc/self/maps")
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,26 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
 
 
 def _may_fork() -> bool:
-    """Whether this process has no threads but those of numpy's pool, one per CPU, which takes care of forks itself."""
-    return len(list(Path("/proc/self/task").iterdir())) <= len(os.sched_getaffinity(0))
+    """Whether a forked child can work: no threads but those of numpy's OpenBLAS, and no CUDA.
+
+    OpenBLAS ends its threads before a fork and starts them when it needs them again. So the threads that are there
+    after a fork that does nothing are others. The state of the CUDA driver does not outlive a fork; what is asked is
+    whether the driver is loaded at all.
+    """
+    if "libcuda.so" in _MAPS.read_text():
+        return False
+    nothing = os.fork()
+    if nothing == 0:
+        os._exit(0)
+    os.waitpid(nothing, 0)
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     """Run `function(**arguments)` in a child process and wait for it; return None where it ended well.
 
-    The child is forked, which spares it the imports, unless a library has computed here with threads of its own: the
-    child would wait for these for ever. Then it is started anew, and function and arguments are pickled.
+    The child is forked, which spares it the imports, unless a library has computed here with threads of its own, for
+    which the child would wait for ever, or CUDA. Then it is started anew, and function and arguments are pickled.
 
     Returns:
         A `Failure` where the child was killed by a signal, ran out of memory or raised an error of a library.

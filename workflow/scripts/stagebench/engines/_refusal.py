@@ -1,7 +1,8 @@
-"""Engine files of another device, library version or batch size are refused, with what differs."""
+"""Engine files of another device, library version, model or batch size are refused, with what differs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stagebench import device, records
@@ -9,7 +10,6 @@ from stagebench.engines.base import Engine, EngineUnavailableError, ForeignEngin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def require_own(engine: Engine, engine_file: Path, build_record: Mapping[str, Any], batch: int) -> None:
@@ -41,6 +41,9 @@ def require_own(engine: Engine, engine_file: Path, build_record: Mapping[str, An
         differences.append(f"{entry['bytes']} bytes there, {engine_file.stat().st_size} here")
     elif records.digest(engine_file) != entry["sha256"]:
         differences.append("other contents than its record describes")
+    source = build_record["inputs"]["source"]
+    if Path(source["path"]).is_file() and records.digest(Path(source["path"])) != source["sha256"]:
+        differences.append(f"{source['path']} has changed since")
     if differences:
         raise ForeignEngineError(
             f"{engine_file}: foreign engine ({'; '.join(differences)}); delete it and make this target anew"

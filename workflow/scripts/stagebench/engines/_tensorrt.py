@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stagebench import gpu, records
 from stagebench.engines._refusal import require_own
@@ -19,6 +19,9 @@ from stagebench.engines.base import (
     Unavailable,
     Unsupported,
 )
+
+if TYPE_CHECKING:
+    from stagebench.engines._tensorrt_api import TensorRT
 
 _VARIANTS = {"tf32": "fp32", "int8": "int8-symmetric"}
 # Compute capability from which tensor cores take a type (CUDA C++ Programming Guide, appendix on compute capabilities).
@@ -102,9 +105,9 @@ class TensorRTEngine(Engine):
         precision = build_record["cell"]["precision"]
         return open_session(self._import(), engine_file, batch, precision, options or {})
 
-    def _import(self) -> Any:
+    def _import(self) -> TensorRT:
         try:
-            return import_module(self.module)
+            return cast("TensorRT", import_module(self.module))
         except (ImportError, OSError) as error:
             reason = " ".join(str(error).split())
             raise EngineUnavailableError(f"{self.module} cannot be imported ({reason}); docs/gpu.md says how") from None

@@ -11,14 +11,21 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from stagebench.engines import _tensorrt_cache, _tensorrt_inspect, _tensorrt_log
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError
+from stagebench.gpu_memory import DeviceMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
+    import tensorrt
+    import tensorrt_rtx
+
+    from stagebench.engines._tensorrt_api import TensorRT, TensorRTRTX
+    from stagebench.engines._tensorrt_log import Messages
 
 INPUT = "images"
 # Errors that say nothing on what the device supports: the cell failed, and may not another time.
@@ -31,6 +38,7 @@ _PASSING = (
     "cudaerror",
     "cuda initialization",
 )
+_Enum = TypeVar("_Enum")
 
 
 @dataclass(frozen=True)
@@ -49,39 +57,44 @@ class Plan:
 
 
 def build(
-    trt: Any, onnx: Path, out: Path, plan: Plan, label: str, cancelled: threading.Event | None = None
+    trt: TensorRT, onnx: Path, out: Path, plan: Plan, label: str, cancelled: threading.Event | None = None
 ) -> dict[str, Any]:
     """Build an engine file and return what the build record tells of it.
 
     Args:
         trt: the module: tensorrt or tensorrt_rtx.
-        cancelled: once it is set, the build breaks off.
+        cancelled: once it is set, the build breaks off, as it does after SIGINT and SIGTERM.
 
     Raises:
         EngineUnavailableError: there is no usable CUDA.
         EngineUnsupportedError: parser or builder refuse the file for the target, with the library's own words.
-        RuntimeError: the build failed for another reason, with the library's own words.
+        RuntimeError: the build was interrupted, or failed for another reason, with the library's own words.
     """
     messages = _tensorrt_log.begin(trt)
-    try:
-        builder = trt.Builder(messages)
-    except TypeError:  # how pybind11 tells that the factory gave nothing: CUDA could not be initialised
-        raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({messages.explain()})") from None
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    begin = time.perf_counter()
-    _parse(trt, network, onnx, messages)
-    parse_s = time.perf_counter() - begin
-    monitor = _tensorrt_log.progress_monitor(trt, label, cancelled or threading.Event())
-    config = _configure(trt, builder, network, plan, monitor)
-    cache = _tensorrt_cache.load(config, plan.timing_cache)
-    begin = time.perf_counter()
-    serialised = builder.build_serialized_network(network, config)
-    build_s = time.perf_counter() - begin
-    if serialised is None:
-        if cancelled is not None and cancelled.is_set():
+    cancelled = cancelled or threading.Event()
+    with DeviceMemory() as memory, _tensorrt_log.stopped_by_signals(cancelled):
+        try:
+            builder = trt.Builder(messages)
+        except TypeError:  # how pybind11 tells that the factory gave nothing: CUDA could not be initialised
+            raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({messages.explain()})") from None
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        begin = time.perf_counter()
+        parser = _parse(trt, network, onnx, messages)
+        parse_s = time.perf_counter() - begin
+        monitor = _tensorrt_log.progress_monitor(trt, label, cancelled)
+        config = _configure(trt, builder, network, plan, monitor)
+        cache = _tensorrt_cache.load(config, plan.timing_cache)
+        begin = time.perf_counter()
+        serialised = builder.build_serialized_network(network, config)
+        build_s = time.perf_counter() - begin
+        del parser  # the network refers to weights that the parser holds until here
+        if cancelled.is_set():
             raise RuntimeError("the build was interrupted")
-        raise _refusal(messages)
-    out.write_bytes(serialised)
+        if serialised is None:
+            raise _refusal(messages)
+        out.write_bytes(serialised)
+        stored = _tensorrt_cache.store(config, plan.timing_cache, cache)
+        engine = _tensorrt_inspect.inspect(trt, serialised, messages) if plan.target is None else None
     return {
         "library": trt.__name__,
         "target": plan.target or "this device",
@@ -90,27 +103,38 @@ def build(
         "workspace_bytes": int(config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE)),
         "builder_optimization_level": int(config.builder_optimization_level),
         "hardware_compatibility": plan.options.get("hardware_compatibility", "none"),
-        "profiling_verbosity": str(config.profiling_verbosity).rpartition(".")[2],
+        "profiling_verbosity": _name(config.profiling_verbosity),
         "parse_s": parse_s,
         "build_s": build_s,
         "engine_bytes": out.stat().st_size,
         # ru_maxrss is in kibibytes (getrusage(2)).
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "timing_cache": _tensorrt_cache.store(config, plan.timing_cache, cache),
+        "peak_device_memory": memory.describe(),
+        "timing_cache": stored,
         "network": _describe(network),
-        "engine": _tensorrt_inspect.inspect(trt, serialised, messages) if plan.target is None else None,
+        "engine": engine,
         "warnings": list(dict.fromkeys(messages.warnings)),
     }
 
 
-def _parse(trt: Any, network: Any, onnx: Path, messages: Any) -> None:
+def _parse(trt: TensorRT, network: tensorrt.INetworkDefinition, onnx: Path, messages: Messages) -> tensorrt.OnnxParser:
     parser = trt.OnnxParser(network, messages)
     if not parser.parse_from_file(str(onnx)):
-        own = [" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors)]
+        own = []
+        for i in range(parser.num_errors):
+            error: tensorrt.ParserError = parser.get_error(i)
+            own.append(" ".join(error.desc().split()))
         raise EngineUnsupportedError(f"the parser refuses {onnx.name}: {'; '.join(own) or messages.explain()}")
+    return parser
 
 
-def _configure(trt: Any, builder: Any, network: Any, plan: Plan, monitor: Any) -> Any:
+def _configure(
+    trt: TensorRT,
+    builder: tensorrt.Builder,
+    network: tensorrt.INetworkDefinition,
+    plan: Plan,
+    monitor: tensorrt.IProgressMonitor,
+) -> tensorrt.IBuilderConfig:
     options = plan.options
     config = builder.create_builder_config()
     config.progress_monitor = monitor
@@ -118,7 +142,7 @@ def _configure(trt: Any, builder: Any, network: Any, plan: Plan, monitor: Any) -
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_gib"] * 2**30))
     if options.get("builder_optimization_level") is not None:
         config.builder_optimization_level = options["builder_optimization_level"]
-    if options.get("hardware_compatibility", "none") != "none":  # tensorrt_rtx has no such setting
+    if options.get("hardware_compatibility", "none") != "none":
         config.hardware_compatibility_level = _member(trt.HardwareCompatibilityLevel, options["hardware_compatibility"])
     config.profiling_verbosity = _member(trt.ProfilingVerbosity, options.get("profiling_verbosity", "detailed"))
     # On by default in every version, so it is decided for every precision.
@@ -132,25 +156,34 @@ def _configure(trt: Any, builder: Any, network: Any, plan: Plan, monitor: Any) -
     return config
 
 
-def _member(kind: Any, name: str) -> Any:
-    return getattr(kind, name.upper())
+def _member(kind: type[_Enum], name: str) -> _Enum:
+    """Return the member of one of the library's enumerations that a word of the config stands for."""
+    return cast("_Enum", getattr(kind, name.upper()))
 
 
-def _set_target(trt: Any, config: Any, capability: str) -> None:
+def _name(member: object) -> str:
+    """Return the name of a member of one of the library's enumerations."""
+    return str(member).rpartition(".")[2]
+
+
+def _set_target(trt: TensorRT, config: tensorrt.IBuilderConfig, capability: str) -> None:
     """Aim at a device that is not here; only tensorrt_rtx can."""
-    known = getattr(trt, "ComputeCapability", None)
     name = "SM" + capability.replace(".", "")
+    known = cast("TensorRTRTX", trt).ComputeCapability if hasattr(trt, "ComputeCapability") else None
     if known is None or not hasattr(known, name):
         names = ", ".join(entry for entry in getattr(known, "__members__", {}) if entry.startswith("SM"))
         raise EngineUnsupportedError(
             f"{trt.__name__} has no target {name} (it has {names or 'none'}): build on the device itself"
         )
-    config.num_compute_capabilities = 1
-    if not config.set_compute_capability(getattr(known, name), 0):
+    aimed = cast("tensorrt_rtx.IBuilderConfig", config)
+    aimed.num_compute_capabilities = 1
+    if not aimed.set_compute_capability(_member(known, name), 0):
         raise EngineUnsupportedError(f"{trt.__name__} refuses the target {name}")
 
 
-def _set_batch(builder: Any, network: Any, config: Any, plan: Plan) -> None:
+def _set_batch(
+    builder: tensorrt.Builder, network: tensorrt.INetworkDefinition, config: tensorrt.IBuilderConfig, plan: Plan
+) -> None:
     """Make the batch size static, or open within the config's bounds."""
     images = network.get_input(0)
     sizes = plan.options.get("dynamic_batch")
@@ -162,12 +195,13 @@ def _set_batch(builder: Any, network: Any, config: Any, plan: Plan) -> None:
             f"engines.*.dynamic_batch spans {sizes['min']} to {sizes['max']}, the cell has {plan.batch}"
         )
     profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT, *((sizes[bound], plan.crop, plan.crop, 3) for bound in ("min", "opt", "max")))
+    least, usual, most = ((sizes[bound], plan.crop, plan.crop, 3) for bound in ("min", "opt", "max"))
+    profile.set_shape(INPUT, least, usual, most)
     if config.add_optimization_profile(profile) < 0:
         raise EngineUnsupportedError(f"engines.*.dynamic_batch: the library refuses min, opt and max {sizes}")
 
 
-def _refusal(messages: Any) -> Exception:
+def _refusal(messages: Messages) -> Exception:
     """Return the error that a build without a result comes down to."""
     text = messages.explain()
     if any(mark in text.lower() for mark in _PASSING):
@@ -175,13 +209,13 @@ def _refusal(messages: Any) -> Exception:
     return EngineUnsupportedError(f"the builder refuses it: {text}")
 
 
-def _describe(network: Any) -> dict[str, Any]:
+def _describe(network: tensorrt.INetworkDefinition) -> dict[str, Any]:
     """Return what the parsed network holds: how many layers of each kind, and the types of their outputs."""
     kinds: Counter[str] = Counter()
     types: Counter[str] = Counter()
     for i in range(network.num_layers):
         layer = network.get_layer(i)
-        kinds[str(layer.type).rpartition(".")[2]] += 1
+        kinds[_name(layer.type)] += 1
         for k in range(layer.num_outputs):
-            types[str(layer.get_output(k).dtype).rpartition(".")[2]] += 1
+            types[_name(layer.get_output(k).dtype)] += 1
     return {"layers": dict(sorted(kinds.items())), "types": dict(sorted(types.items()))}

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from stagebench.records import replacing
 
+if TYPE_CHECKING:
+    import tensorrt
 
-def load(config: Any, path: Path | None) -> dict[str, Any] | None:
+
+def load(config: tensorrt.IBuilderConfig, path: Path | None) -> dict[str, Any] | None:
     """Give the config the cache of a file, or an empty one; return what the record tells of it, None without a cache.
 
     A file that the library refuses (another version, another device) is left out.
@@ -29,7 +32,7 @@ def load(config: Any, path: Path | None) -> dict[str, Any] | None:
     return None
 
 
-def store(config: Any, path: Path | None, used: dict[str, Any] | None) -> dict[str, Any] | None:
+def store(config: tensorrt.IBuilderConfig, path: Path | None, used: dict[str, Any] | None) -> dict[str, Any] | None:
     """Put what the build has learned beside the file's own content and return the record's entry with its digest."""
     cache = config.get_timing_cache() if used is not None else None
     if path is None or used is None or cache is None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorrt
+
+    from stagebench.engines._tensorrt_api import TensorRT
+    from stagebench.engines._tensorrt_log import Messages
 
 
-def inspect(trt: Any, serialised: Any, messages: Any) -> dict[str, Any]:
+def inspect(trt: TensorRT, serialised: tensorrt.IHostMemory, messages: Messages) -> dict[str, Any]:
     """Return layers, tensor types and device memory of a serialised engine.
 
     Raises:
@@ -20,9 +26,10 @@ def inspect(trt: Any, serialised: Any, messages: Any) -> dict[str, Any]:
     return describe(trt, engine)
 
 
-def describe(trt: Any, engine: Any) -> dict[str, Any]:
+def describe(trt: TensorRT, engine: tensorrt.ICudaEngine) -> dict[str, Any]:
     """Return what an engine's inspector tells, with the device memory that a context needs, in bytes."""
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     return {"device_memory_bytes": int(engine.device_memory_size_v2), **summarise(json.loads(text))}
 
 
@@ -56,6 +63,6 @@ def _type_of(tensor: dict[str, Any]) -> str:
         if key in tensor:
             return str(tensor[key]).upper()
     text = str(tensor.get("Format/Datatype", "unknown"))
-    known = ("BF16", "FP16", "FP32", "FP8", "INT8", "INT32", "INT64", "UINT8", "BOOL", "HALF", "FLOAT")
+    known = ("BF16", "BFLOAT16", "FP16", "FP32", "FP8", "INT8", "INT32", "INT64", "UINT8", "BOOL", "HALF", "FLOAT")
     words = text.upper().replace("-", " ").split()
     return next((word for word in words if word in known), text)

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stagebench.logs import progress_bar
+
+if TYPE_CHECKING:
+    import tensorrt
+
+    from stagebench.engines._tensorrt_api import TensorRT
+
+    class Messages(tensorrt.ILogger):  # type: ignore[misc]
+        """A logger that keeps what it was told."""
+
+        errors: list[str]
+        warnings: list[str]
+
+        def explain(self) -> str:
+            """Return the library's own errors in one line."""
+
 
 _log = logging.getLogger("stagebench.tensorrt")
 # How many of the library's own messages an error carries: the first names the cause, the last the call that failed.
 _QUOTED = 2
 
 
-class Messages(Protocol):
-    """A logger that keeps what it was told."""
-
-    errors: list[str]
-    warnings: list[str]
-
-    def explain(self) -> str:
-        """Return the library's own errors in one line."""
-
-
 @cache
-def logger(trt: Any) -> Any:
+def logger(trt: TensorRT) -> Messages:
     """Return the one logger of this process for a TensorRT module: the library ignores a second one."""
 
-    class Collector(trt.ILogger):  # type: ignore[misc]
+    if TYPE_CHECKING:
+        base: TypeAlias = tensorrt.ILogger
+    else:
+        base = trt.ILogger
+
+    class Collector(base):  # type: ignore[misc]
         """Hands the library's messages to Python's logging and keeps errors and warnings."""
 
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: tensorrt.ILogger.Severity, message: str) -> None:
             """Take a message; called by the library, from any of its threads."""
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.errors.append(message)
@@ -53,10 +66,10 @@ def logger(trt: Any) -> Any:
             shown = distinct if len(distinct) <= _QUOTED else [distinct[0], distinct[-1]]
             return "; ".join(shown) or "the library gave no message"
 
-    return Collector()
+    return cast("Messages", Collector())
 
 
-def begin(trt: Any) -> Any:
+def begin(trt: TensorRT) -> Messages:
     """Return the logger with nothing in it yet, so that an error quotes this piece of work alone."""
     collector = logger(trt)
     collector.errors.clear()
@@ -64,18 +77,23 @@ def begin(trt: Any) -> Any:
     return collector
 
 
-def progress_monitor(trt: Any, label: str, cancelled: threading.Event) -> Any:
+def progress_monitor(trt: TensorRT, label: str, cancelled: threading.Event) -> tensorrt.IProgressMonitor:
     """Return a monitor that shows a build's outermost phase as a bar and logs all phases.
 
     Args:
         cancelled: once it is set, the build ends at the next step and gives nothing.
     """
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    if TYPE_CHECKING:
+        base: TypeAlias = tensorrt.IProgressMonitor
+    else:
+        base = trt.IProgressMonitor
+
+    class Monitor(base):  # type: ignore[misc]
         """Called by the library from several threads at a time."""
 
         def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
+            base.__init__(self)
             self._lock = threading.Lock()
             self._bars: dict[str, Any] = {}
 
@@ -101,3 +119,20 @@ def progress_monitor(trt: Any, label: str, cancelled: threading.Event) -> Any:
                     self._bars.pop(phase_name)[0].__exit__(None, None, None)
 
     return Monitor()
+
+
+@contextmanager
+def stopped_by_signals(cancelled: threading.Event) -> Iterator[None]:
+    """Let SIGINT and SIGTERM set `cancelled` while the block runs, in place of an exception.
+
+    The library calls the monitor from C++ code, through which an exception must not pass.
+    """
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: cancelled.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -14,12 +13,21 @@ from stagebench.engines.base import EngineUnavailableError, Session, Timing
 from stagebench.engines.cuda import Card, elapsed_s
 
 if TYPE_CHECKING:
+    import tensorrt
+    import tensorrt_rtx
+    from cuda.core import Stream
+    from cuda.core.graph import Graph
     from numpy.typing import NDArray
 
+    from stagebench.engines._tensorrt_api import TensorRT
+    from stagebench.engines._tensorrt_log import Messages
+
 _INPUT, _OUTPUT = "images", "logits"
-# One request computes while the next one's images are copied in and the last one's logits out.
-_REQUESTS = 2
-_log = logging.getLogger("stagebench.tensorrt")
+# One request in each phase: its images are copied in, it computes, its logits are copied out.
+_REQUESTS = 3
+# What cannot be given back after a sticky error: a destructor that meets one may end the process before its error is
+# told. The process that runs a cell ends right after it.
+_LOST: list[object] = []
 
 
 class _Slot:
@@ -35,18 +43,74 @@ class _Slot:
         self.copying_out, self.done = card.event(), card.event()
 
 
+class _Loaded:
+    """An engine with its one execution context, ready for requests of one shape."""
+
+    def __init__(self, trt: TensorRT, engine_file: Path, batch: int) -> None:
+        self.messages: Messages = _tensorrt_log.begin(trt)
+        try:
+            self._load(trt, engine_file)
+            self.shape = (batch, *tuple(self.engine.get_tensor_shape(_INPUT))[1:])
+            if not self.context.set_input_shape(_INPUT, self.shape):
+                raise RuntimeError(f"{engine_file} does not take {self.shape}: {self.messages.explain()}")
+            self.classes = int(tuple(self.context.get_tensor_shape(_OUTPUT))[1])
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, trt: TensorRT, engine_file: Path) -> None:
+        try:
+            self.runtime: tensorrt.Runtime = trt.Runtime(self.messages)
+        except TypeError:  # pybind11: the factory gave nothing
+            raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({self.messages.explain()})") from None
+        self.engine: tensorrt.ICudaEngine = self.runtime.deserialize_cuda_engine(engine_file.read_bytes())
+        if self.engine is None:
+            raise RuntimeError(f"{engine_file} cannot be loaded: {self.messages.explain()}")
+        self.context: tensorrt.IExecutionContext = self.engine.create_execution_context()
+        if self.context is None:
+            raise RuntimeError(f"{engine_file}: no execution context: {self.messages.explain()}")
+
+    def enqueue(self, slot: _Slot, stream: Stream) -> None:
+        """Put a slot's inference on a stream."""
+        self.context.set_tensor_address(_INPUT, int(slot.card_images.handle))
+        self.context.set_tensor_address(_OUTPUT, int(slot.card_logits.handle))
+        if not self.context.execute_async_v3(int(stream.handle)):
+            raise RuntimeError(f"TensorRT could not enqueue the inference: {self.messages.explain()}")
+
+    def is_capturable(self, stream: Stream) -> bool:
+        """Say whether an inference can become a CUDA graph; TensorRT-RTX may have to compile in between."""
+        if not hasattr(self.context, "is_stream_capturable"):
+            return True
+        return bool(cast("tensorrt_rtx.IExecutionContext", self.context).is_stream_capturable(int(stream.handle)))
+
+    def close(self) -> None:
+        """Let go of context, engine and runtime, in this order: what is let go of last is what the others need."""
+        for name in ("context", "engine", "runtime"):
+            self.__dict__.pop(name, None)
+
+
 class TensorRTSession(Session):
     """Copies in, compute and copies out have a stream each, ordered by events; one execution context computes.
 
     With CUDA graphs each slot's inference is one graph launch; without, TensorRT enqueues its kernels each time.
     """
 
-    def __init__(self, trt: Any, engine_file: Path, batch: int, precision: str, options: Mapping[str, Any]) -> None:
-        self._card = Card()
+    on_gpu = True
+
+    def __init__(
+        self, trt: TensorRT, engine_file: Path, batch: int, precision: str, options: Mapping[str, Any]
+    ) -> None:
+        self.requests = _REQUESTS
+        self.slots = []
+        self._loaded: _Loaded | None = None
+        self._ring: list[_Slot] = []
+        self._graphs: list[Graph] = []
+        self._enqueue: list[Callable[[], None]] = []
+        self._card: Card | None = Card()
         try:
-            self._open(trt, engine_file, batch)
-            graphs = self._capture() if options.get("cuda_graphs", True) else "switched off"
-            described = _tensorrt_inspect.describe(trt, self._engine)
+            loaded = self._open(self._card, trt, engine_file, batch)
+            graphs = self._capture(loaded) if options.get("cuda_graphs", True) else "switched off"
+            described = _tensorrt_inspect.describe(trt, loaded.engine)
         except BaseException:
             self.close()
             raise
@@ -58,66 +122,44 @@ class TensorRTSession(Session):
             "streams": 3,
         }
 
-    def _open(self, trt: Any, engine_file: Path, batch: int) -> None:
-        self.requests = _REQUESTS
-        self.slots = []
-        self._ring: list[_Slot] = []
-        self._graphs: list[Any] = []
-        self._context: Any = None
-        self._engine: Any = None
-        self._runtime: Any = None
-        messages = _tensorrt_log.begin(trt)
-        try:
-            self._runtime = trt.Runtime(messages)
-        except TypeError:  # pybind11: the factory gave nothing
-            raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({messages.explain()})") from None
-        self._engine = self._runtime.deserialize_cuda_engine(engine_file.read_bytes())
-        if self._engine is None:
-            raise RuntimeError(f"{engine_file} cannot be loaded: {messages.explain()}")
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise RuntimeError(f"{engine_file}: no execution context: {messages.explain()}")
-        shape = (batch, *tuple(self._engine.get_tensor_shape(_INPUT))[1:])
-        if not self._context.set_input_shape(_INPUT, shape):
-            raise RuntimeError(f"{engine_file} does not take {shape}: {messages.explain()}")
-        classes = tuple(self._context.get_tensor_shape(_OUTPUT))[1]
-        self._in, self._compute, self._out = (self._card.stream() for _ in range(3))
-        self._ring = [_Slot(self._card, shape, classes) for _ in range(_REQUESTS + 2)]
+    def _open(self, card: Card, trt: TensorRT, engine_file: Path, batch: int) -> _Loaded:
+        """Load the engine, make streams and ring, and run every slot once."""
+        loaded = self._loaded = _Loaded(trt, engine_file, batch)
+        self._in, self._compute, self._out = card.stream(), card.stream(), card.stream()
+        self._began, self._ended = card.event(), card.event()
+        self._ring = [_Slot(card, loaded.shape, loaded.classes) for _ in range(_REQUESTS + 2)]
         self.slots = [slot.images for slot in self._ring]
-        self._enqueue: list[Callable[[], None]] = [self._enqueue_by_hand(slot) for slot in self._ring]
+        self._enqueue = [self._by_hand(loaded, slot) for slot in self._ring]
         # The first run of a context initialises what a graph must not capture (TensorRT's documentation of graphs).
         for enqueue in self._enqueue:
             enqueue()
         self._compute.sync()
+        return loaded
 
-    def _enqueue_by_hand(self, slot: _Slot) -> Callable[[], None]:
-        """Return what puts a slot's inference on the compute stream."""
+    def _by_hand(self, loaded: _Loaded, slot: _Slot) -> Callable[[], None]:
+        return lambda: loaded.enqueue(slot, self._compute)
 
-        def enqueue() -> None:
-            self._context.set_tensor_address(_INPUT, int(slot.card_images.handle))
-            self._context.set_tensor_address(_OUTPUT, int(slot.card_logits.handle))
-            if not self._context.execute_async_v3(int(self._compute.handle)):
-                raise RuntimeError("TensorRT could not enqueue the inference; its messages are in the log")
+    def _by_graph(self, graph: Graph) -> Callable[[], None]:
+        return lambda: graph.launch(self._compute)
 
-        return enqueue
+    def _capture(self, loaded: _Loaded) -> str:
+        """Capture each slot's inference as a graph; return "captured", or why the engine cannot be.
 
-    def _capture(self) -> str:
-        """Capture each slot's inference as a graph; return "captured", or why the engine cannot be."""
-        capturable = getattr(self._context, "is_stream_capturable", None)
-        if capturable is not None and not capturable(int(self._compute.handle)):
+        A graph keeps the addresses that its slot had when it was captured, so each slot has its own.
+        """
+        if not loaded.is_capturable(self._compute):
             return "not capturable"
-        captured = []
         for enqueue in self._enqueue:
             builder = self._compute.create_graph_builder()
-            builder.begin_building("thread_local")
-            enqueue()
-            builder.end_building()
-            graph = builder.complete()
-            builder.close()
-            graph.upload(self._compute)
-            captured.append(graph)
-        self._graphs = captured
-        self._enqueue = [lambda graph=graph: graph.launch(self._compute) for graph in captured]  # type: ignore[misc]
+            try:
+                builder.begin_building("thread_local")
+                enqueue()
+                builder.end_building()
+                self._graphs.append(builder.complete())
+            finally:
+                builder.close()  # which ends a capture that an error broke off
+            self._graphs[-1].upload(self._compute)
+        self._enqueue = [self._by_graph(graph) for graph in self._graphs]
         self._compute.sync()
         return "captured"
 
@@ -149,29 +191,33 @@ class TensorRTSession(Session):
 
     def repeat_resident(self, n: int) -> float:
         """Enqueue `n` inferences on images that are on the card, and time them by events."""
-        begin, end = self._ring[0].computing, self._ring[0].computed
-        self._compute.record(begin)
+        self._compute.record(self._began)
         for i in range(n):
             self._enqueue[i % self.requests]()
-        self._compute.record(end)
-        end.sync()
-        return elapsed_s(begin, end)
+        self._compute.record(self._ended)
+        self._ended.sync()
+        return elapsed_s(self._began, self._ended)
 
     def close(self) -> None:
         """Give everything back, in the order of its dependencies; safe after an error and twice."""
+        card, self._card = self._card, None
+        if card is None:
+            return
         self.slots = []
         self._enqueue = []
-        for graph in self._graphs:
+        loaded, graphs = self._loaded, self._graphs
+        self._loaded, self._graphs, self._ring = None, [], []
+        if not card.settle():
+            _LOST.extend([card, loaded, *graphs])
+            return
+        for graph in graphs:
             graph.close()
-        self._graphs = []
-        self._ring = []
-        self._context = None
-        self._engine = None
-        self._runtime = None
-        self._card.release()
+        if loaded is not None:
+            loaded.close()
+        card.release()
 
 
-def open_session(trt: Any, engine_file: Path, batch: int, precision: str, options: Mapping[str, Any]) -> Session:
+def open_session(trt: TensorRT, engine_file: Path, batch: int, precision: str, options: Mapping[str, Any]) -> Session:
     """Load an engine file on the first visible card.
 
     Args:

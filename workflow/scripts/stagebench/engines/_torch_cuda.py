@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from stagebench.model.architecture import Classifier
 
-# One batch computes while the next is copied in and the last one out.
-_REQUESTS = 2
+# One request in each phase: its images are copied in, it computes, its logits are copied out.
+_REQUESTS = 3
 
 
 class _Slot:
@@ -34,6 +34,8 @@ class _Slot:
 class TorchCudaSession(Session):
     """Copies in, compute and copies out have a stream each, ordered by events."""
 
+    on_gpu = True
+
     def __init__(self, classifier: Classifier, batch: int, meta: dict[str, Any], device: torch.device) -> None:
         crop = meta["preprocessing"]["crop"]
         self._classifier = classifier
@@ -45,6 +47,8 @@ class TorchCudaSession(Session):
         self._ring = [_Slot(batch, crop, classes, device) for _ in range(_REQUESTS + 2)]
         self.slots = [slot.host.numpy() for slot in self._ring]
         self._in, self._compute, self._out = (torch.cuda.Stream(device) for _ in range(3))
+        # Weights, images and the probe were made on the default stream, which these streams do not wait for.
+        torch.cuda.synchronize(device)
         self.execution = {
             "precision": meta["precision"],
             "weights": str(next(classifier.network.parameters()).dtype),

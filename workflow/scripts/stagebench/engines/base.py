@@ -148,6 +148,8 @@ class Session(ABC):
     requests: int
     #: What is really executed, read back from the loaded engine: {"precision": "bf16", "threads": 2, ...}.
     execution: dict[str, Any]
+    #: Whether it computes on the GPU, so that the memory that counts is the card's.
+    on_gpu: bool = False
 
     @abstractmethod
     def launch(self, k: int) -> None:

@@ -18,6 +18,7 @@ from stagebench.dataset.manifest import validation_rows
 from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
+from stagebench.gpu_memory import DeviceMemory
 from stagebench.measure import accuracy, memory, statistics
 from stagebench.measure.feeding import Feeder, Files, Pixels, threads_to_feed
 from stagebench.measure.passes import Passes, run_passes, run_resident
@@ -245,11 +246,12 @@ def _measure_here(
         resample.load_kernels()
     memory.forget_peak()
     before = gpu.snapshot()
+    sampled = DeviceMemory()
     engine = engines.get(cell["engine"])
     begin = time.perf_counter()
     with (
         engine.open(engine_file, built, cell["batch"], measurement["engine_options"]) as session,
-        memory.DeviceMemory() as sampled,
+        sampled,
     ):
         load_s = time.perf_counter() - begin
         cpus = len(os.sched_getaffinity(0))
@@ -257,16 +259,17 @@ def _measure_here(
         resident_s, resident_requests = run_resident(session, measurement["repeats"])
         core = resident_requests * cell["batch"] * len(resident_s) / sum(resident_s)
         input_cpu_s = warm.breakdown.input_cpu / warm.classes.shape[1]
-        threads = threads_to_feed(engine.device_kind, cpus, input_cpu_s, core)
+        computes_on = "gpu" if session.on_gpu else "cpu"
+        threads = threads_to_feed(computes_on, cpus, input_cpu_s, core)
         with Feeder(files, threads) as feeder:
             whole = run_passes(session, feeder, measurement["repeats"])
         resident_bytes = memory.peak_resident_bytes()
         cached = _run_cached(session, pixels, threads, measurement["cached_repeats"], core)
-        execution, requests = dict(session.execution), session.requests
+        execution, requests, on_gpu = dict(session.execution), session.requests, session.on_gpu
     after = gpu.snapshot()
 
     labels = np.array([row.label for row in rows], np.int16)
-    total_bytes = (gpu.identity() or {}).get("memory_bytes", 0) if sampled.peak else memory_bytes
+    total_bytes = (gpu.identity() or {}).get("memory_bytes", 0) if on_gpu else memory_bytes
     _write_samples(samples, _samples(labels, whole, cached, resident_s, resident_requests))
     records.write_json(
         record,
@@ -285,10 +288,10 @@ def _measure_here(
                 "latency_us": statistics.reciprocal_us(core),
                 "top1": accuracy.accuracy(whole.classes[0], labels, 1),
                 "top5": accuracy.accuracy(whole.classes[0], labels, accuracy.TOP),
-                "mem_used_gib": (sampled.peak or resident_bytes) / _GIB,
+                "mem_used_gib": (sampled.peak if on_gpu else resident_bytes) / _GIB,
                 "mem_total_gib": total_bytes / _GIB,
             },
-            device_kind=engine.device_kind,
+            device_kind=computes_on,
             breakdown={**whole.breakdown.as_record(), **_on_device(whole.timings)},
             passes={
                 "whole": whole.seconds,
@@ -298,6 +301,7 @@ def _measure_here(
             },
             startup={"load_s": load_s, "warmup_s": warm.breakdown.wall},
             unsteady_predictions=accuracy.unsteady([*whole.classes, *cached.classes]),
+            device_memory=sampled.describe() if on_gpu else None,
             device_before=before,
             device_after=after,
         ),
