@@ -21,6 +21,7 @@ from stagebench import device, engines, gpu, records
 from stagebench.engines import _tensorrt_session
 from stagebench.engines._tensorrt_session import TensorRTSession
 from stagebench.engines.base import EngineUnavailableError, ForeignEngineError
+from stagebench.measure.breakdown import Work
 from stagebench.measure.feeding import Feeder
 from stagebench.measure.passes import run_passes
 
@@ -97,9 +98,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.values)
 
-    def fill(self, begin: int, out: np.ndarray) -> None:
+    def fill(self, begin: int, out: np.ndarray) -> Work:
         for offset in range(len(out)):
             out[offset] = image_of(self.values[begin + offset])
+        return Work(0.0, 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("cuda_graphs", [True, False])
