@@ -242,8 +242,7 @@ def _measure_here(
     """Measure in this process; the record and the samples are its only results."""
     cell = envelope["cell"]
     files, pixels = sources
-    if len(rows) * measurement["repeats"] >= resample.WORTHWHILE:
-        resample.load_kernels()
+    resample.load_kernels()  # however few the images are: what is timed is the same code for every data set
     memory.forget_peak()
     before = gpu.snapshot()
     sampled = DeviceMemory()
