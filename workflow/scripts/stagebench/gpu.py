@@ -99,6 +99,7 @@ def snapshot() -> dict[str, Any]:
         running = _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, card) or []
         return {
             "sm_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_SM),
+            "sm_clock_max_mhz": _ask(pynvml.nvmlDeviceGetMaxClockInfo, card, pynvml.NVML_CLOCK_SM),
             "memory_clock_mhz": _ask(pynvml.nvmlDeviceGetClockInfo, card, pynvml.NVML_CLOCK_MEM),
             "power_w": None if power is None else power / 1000,
             "temperature_c": _ask(pynvml.nvmlDeviceGetTemperature, card, pynvml.NVML_TEMPERATURE_GPU),

@@ -46,7 +46,8 @@ def require() -> None:
         _, needed = runtime.cudaRuntimeGetVersion()
         raise EngineUnavailableError(
             f"the driver's CUDA {version // 1000}.{version % 1000 // 10} is older than the runtime's "
-            f"{needed // 1000}.{needed % 1000 // 10}; install a newer driver (docs/gpu.md)"
+            f"{needed // 1000}.{needed % 1000 // 10}; install a newer driver, or cuda-python for the older CUDA "
+            "(docs/gpu.md has the command)"
         )
     if int(status) or not count:
         raise EngineUnavailableError(f"CUDA finds no device ({runtime.cudaError_t(int(status)).name})")
