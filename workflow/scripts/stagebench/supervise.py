@@ -46,7 +46,7 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
         sys.exit(1)
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
     """Whether this process has no threads but those of numpy's pool, one per CPU, which takes care of forks itself."""
     return len(list(Path("/proc/self/task").iterdir())) <= len(os.sched_getaffinity(0))
 
@@ -63,7 +63,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     Raises:
         StagebenchError: the one that the child raised.
     """
-    context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+    context: Any = multiprocessing.get_context("fork" if may_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, function, arguments))
     sys.stdout.flush()
