@@ -68,6 +68,7 @@ rule extract_dataset:
         "logs/extract_dataset/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(FOLDERS)),
+    threads: 8
     resources:
         mem_mb=1000,
     params:

@@ -21,4 +21,5 @@ if __name__ == "__main__":
             labels=snakemake.params.labels,
             expected=snakemake.params.expected,
             devkit=snakemake.params.devkit,
+            workers=snakemake.threads,
         )

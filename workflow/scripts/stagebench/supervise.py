@@ -48,7 +48,7 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
         sys.exit(1)
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
     """Whether a forked child can work: no threads but those of numpy's OpenBLAS, and no CUDA.
 
     OpenBLAS ends its threads before a fork and starts them when it needs them again. So the threads that are there
@@ -76,7 +76,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     Raises:
         StagebenchError: the one that the child raised.
     """
-    context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+    context: Any = multiprocessing.get_context("fork" if may_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, function, arguments))
     sys.stdout.flush()
