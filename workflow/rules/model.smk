@@ -17,7 +17,9 @@ rule fetch_weights:
     wildcard_constraints:
         model=any_of(set(CONFIG.models) - set(DEMO)),
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        disk_mb=growing(500),
     params:
         url=lambda wildcards: model_of(wildcards).weights.url,
         file=lambda wildcards: model_of(wildcards).weights.file,
@@ -44,7 +46,9 @@ rule fit_demo_weights:
         model=any_of(DEMO),
     threads: 8
     resources:
-        mem_mb=3000,
+        mem_mb=growing(3500),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,
@@ -68,7 +72,9 @@ rule export_model:
         "logs/export_model/{model}.log",
     threads: 4
     resources:
-        mem_mb=3000,
+        mem_mb=growing(3000),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,
@@ -92,7 +98,9 @@ rule simplify_model:
         "logs/simplify_model/{model}.log",
     threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2500),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         preprocessing=preprocessing_of,
         code=code_of("simplify_model.py"),
@@ -117,7 +125,9 @@ rule prepare_variant:
         "logs/prepare_variant/{model}/{variant}.log",
     threads: 4
     resources:
-        mem_mb=5000,
+        mem_mb=growing(5000),
+        runtime=growing(30),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,

@@ -1,31 +1,49 @@
-"""The frame of a rule's script: its log file, and one clear line where it fails."""
+"""The frame of a rule's script: its log file, its GPU, and one clear line where it fails."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
 
-from stagebench import logs
-from stagebench.records import StagebenchError
+from stagebench import gpu, logs
+from stagebench.records import StagebenchError, Stopwatch
 
 # Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads
 # it, so it is corrected here, before a script imports any.
 if "OMP_NUM_THREADS" in os.environ:
     os.environ["OMP_NUM_THREADS"] = str(min(int(os.environ["OMP_NUM_THREADS"]), len(os.sched_getaffinity(0))))
 
+# CUDA, too, reads its variable once.
+gpu.take_scheduled()
+
 _log = logging.getLogger(__name__)
 
 
+class Job(Protocol):
+    """What is used of the object `snakemake` that Snakemake gives a script."""
+
+    rule: str
+    resources: Any
+
+
 @contextmanager
-def logged(log: str | Path) -> Iterator[None]:
-    """Run a stage: what it logs goes to the file `log`, an error that a user can act on ends it with that one line."""
+def logged(log: str | Path, job: Job | None = None) -> Iterator[None]:
+    """Run a stage: what it logs goes to the file `log`, an error that a user can act on ends it with that one line.
+
+    Where a scheduler ends the stage (SIGTERM) the line names the rule of `job` and the resources that it had.
+    """
     path = Path(log)
     path.unlink(missing_ok=True)
     logs.start(path)
+    if job is not None:
+        _tell_when_ended(job)
     try:
         yield
     except StagebenchError as error:
@@ -35,3 +53,25 @@ def logged(log: str | Path) -> Iterator[None]:
     except BaseException:
         _log.exception("the stage broke off")
         raise
+
+
+def _tell_when_ended(job: Job) -> None:
+    """Say at SIGTERM what was ended and what it was allowed, and end."""
+    watch, process = Stopwatch(), os.getpid()
+
+    def ended(_number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == process:  # a forked worker has nothing to add
+            given = {name: job.resources.get(name) for name in ("runtime", "mem_mb")}
+            _log.error(
+                "rule %s was ended from outside (SIGTERM) after %.0f s; it had runtime=%s minutes and mem_mb=%s: "
+                "give it more by --set-resources %s:runtime=MINUTES, or with more --retries",
+                job.rule,
+                watch.seconds(),
+                given["runtime"],
+                given["mem_mb"],
+                job.rule,
+            )
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, ended)

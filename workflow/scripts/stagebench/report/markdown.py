@@ -11,7 +11,7 @@ import jinja2
 from stagebench.records import read_record, replacing
 from stagebench.report import definitions, reference, results
 from stagebench.report.chain import Row, load_rows
-from stagebench.report.provenance import datasets, files, stage_times
+from stagebench.report.provenance import datasets, files, places, stage_times
 
 #: Where the templates lie: workflow/report beside workflow/scripts.
 TEMPLATES = Path(__file__).resolve().parents[3] / "report"
@@ -63,6 +63,7 @@ def _write(
         "metrics": results.metric_table(rows, with_published(more.get("precision"))),
         "beyond": results.added_table(rows),
         "machines": {name: record["environment"] for name, record in machines.items()},
+        "places": places(rows),
         "times": stage_times(rows),
         "datasets": datasets(rows),
         "files": files(rows),
