@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import SharedFSUsage
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -94,6 +95,16 @@ def subset_of(wildcards):
 def of_dataset(pattern):
     """An input function: `pattern` with {dataset} filled in for the wildcards' model."""
     return lambda wildcards: pattern.format(dataset=dataset_of(wildcards))
+
+
+def images_shipped(wildcards):
+    """The folder of images where no file system is shared, so that they travel with the job; else nothing.
+
+    Where it is shared the manifest alone tells whether anything has changed, and images are read beside it.
+    """
+    if SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage:
+        return []
+    return f"results/datasets/{dataset_of(wildcards)}/images"
 
 
 @functools.cache

@@ -118,6 +118,7 @@ rule decode_pixels:
     input:
         manifest="results/datasets/{dataset}/manifest.csv",
         dataset_record="results/datasets/{dataset}/dataset.json",
+        images=images_shipped,
     output:
         pixels="results/datasets/{dataset}/pixels/{recipe}.npy",
         record="results/datasets/{dataset}/pixels/{recipe}.json",

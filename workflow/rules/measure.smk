@@ -15,6 +15,7 @@ rule run_validation:
         device=device_record,
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
         dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        images=images_shipped,
     output:
         record="results/validation/{device}/{model}/{precision}/batch{batch}.json",
         samples="results/validation/{device}/{model}/{precision}/batch{batch}.npz",
@@ -61,6 +62,7 @@ rule run_inference:
             ancient(path) for path in [pixels_of(".npy")(wildcards)] if path
         ],
         pixels_record=pixels_of(".json"),
+        images=images_shipped,
     output:
         record="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.json",
         samples="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.npz",

@@ -37,6 +37,7 @@ rule fit_demo_weights:
     input:
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
         dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        images=images_shipped,
     output:
         weights="resources/weights/{model}.pth",
         record="resources/weights/{model}.json",
@@ -65,6 +66,7 @@ rule export_model:
         weights="resources/weights/{model}.pth",
         weights_record="resources/weights/{model}.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/exported.onnx",
         record="results/models/{model}/exported.json",
@@ -91,6 +93,7 @@ rule simplify_model:
         exported="results/models/{model}/exported.onnx",
         exported_record="results/models/{model}/exported.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/simplified.onnx",
         record="results/models/{model}/simplified.json",
@@ -118,6 +121,7 @@ rule prepare_variant:
         weights="resources/weights/{model}.pth",
         weights_record="resources/weights/{model}.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/{variant}.onnx",
         record="results/models/{model}/{variant}.json",
