@@ -100,7 +100,7 @@ class Cluster:
         for line in output("scontrol", "show", "job", "--oneliner").splitlines():
             pairs = re.findall(r"(\S+?)=(.*?)(?= \S+?=|$)", line)
             if pairs and pairs[0][0] == "JobId":
-                found.append(SlurmJob(dict(pairs)))
+                found.append(SlurmJob({name: value.strip() for name, value in pairs}))
         return sorted(found, key=lambda job: int(job["JobId"]))
 
     def start(self) -> None:

@@ -52,7 +52,9 @@ class ClusterProject(Project):
         """Configure the small network on two devices, which the one node serves under two names."""
         cases = {"devices": ["local", "other"], "engines": ["onnxruntime"], "precisions": ["fp32"]}
         changes["cases"] = {**cases, **changes.get("cases", {})}
-        self.configure(devices={"local": {}, "other": {}}, **changes)
+        scratch = self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        self.configure(devices={"local": {}, "other": {"local_scratch": str(scratch)}}, **changes)
 
     def submit(self, *arguments: str) -> Run:
         """Start Snakemake with the Slurm profile and return at once."""

@@ -70,6 +70,10 @@ def test_two_devices_are_kept_apart(tiny):
     assert "### local" in report
     assert "### other" in report
     assert f"* Measured on: {NODE}" in report
+    read = re.findall(r"^\* Images read from: `(.*?)` \((.*)\)$", report, flags=re.MULTILINE)
+    assert read[0][0] == "results/datasets/sample"
+    assert read[1][0].startswith(f"{tiny.folder}/scratch/stagebench-")
+    assert read[1][1].endswith("copied to the machine's own disk before")
 
 
 def test_foreign_engines_and_foreign_hardware_are_refused(tiny):

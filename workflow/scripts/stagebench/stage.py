@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -53,6 +53,19 @@ def logged(log: str | Path, job: Job | None = None) -> Iterator[None]:
     except BaseException:
         _log.exception("the stage broke off")
         raise
+
+
+def located(rows: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> list[dict[str, Any]]:
+    """Return a report's rows with their records' paths as they are here: a storage provider keeps copies elsewhere.
+
+    Args:
+        rows: {"cell": {...}, "records": {stage: path or None}} per row.
+        inputs: the same paths, each once and in the same order, as Snakemake gives them to the job.
+    """
+    rows = list(rows)
+    named = dict.fromkeys(path for row in rows for path in row["records"].values() if path)
+    here: dict[str | None, str] = dict(zip(named, map(str, inputs), strict=True))
+    return [{**row, "records": {stage: here.get(path) for stage, path in row["records"].items()}} for row in rows]
 
 
 def _tell_when_ended(job: Job) -> None:
