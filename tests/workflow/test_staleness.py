@@ -240,7 +240,7 @@ def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
             sys.executable,
             "-c",
             "from pathlib import Path; from stagebench import device, records\n"
-            "path = Path('results/devices/local.json'); device.require_same(records.read_record(path), path)",
+            "path = Path('results/devices/local.json'); device.require_same(records.read_record(path), path, timed=True)",
             environment={"PYTHONPATH": str(finished.folder / "workflow/scripts")},
         )
     assert done.returncode != 0
