@@ -31,7 +31,7 @@ BUILDS = {
 
 def plan(target, *, batch=8, tf32=False, **options):
     return _tensorrt_build.Plan(
-        batch=batch, crop=224, tf32=tf32, target=target, options={"workspace_gib": 2, **options}
+        batch=batch, crop=224, tf32=tf32, target=target, present=target is None, options={"workspace_gib": 2, **options}
     )
 
 
@@ -113,7 +113,13 @@ def test_what_a_build_learned_is_kept_in_a_file_that_builds_can_do_without(tiny_
 
     def recorded():
         made = _tensorrt_build.Plan(
-            batch=8, crop=224, tf32=False, target="8.0", options={"workspace_gib": 2}, timing_cache=file
+            batch=8,
+            crop=224,
+            tf32=False,
+            target="8.0",
+            present=False,
+            options={"workspace_gib": 2},
+            timing_cache=file,
         )
         return _tensorrt_build.build(trt, onnx, tmp_path / "x.engine", made, "test")["timing_cache"]
 
