@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-gpu bench bench-tuning bench-data lint typecheck-tensorrt bindings format lock schema retry clean help
+.PHONY: report test test-gpu test-slurm bench bench-tuning bench-data bench-resources lint typecheck-tensorrt bindings \
+  format lock schema retry clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -30,6 +31,12 @@ bench-tuning: $(VENV)/.dev  ## measure the settings of the engines on CPUs again
 bench-data: $(VENV)/.dev  ## measure the data side at ImageNet's size against tar, md5sum and torchvision
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py
 
+bench-resources: $(VENV)/.dev  ## measure the memory and the time that each rule takes
+	$(BIN)/python benchmarks/resources.py
+
+test-slurm: $(VENV)/.dev  ## run the tests on a real Slurm of one node, which they install and stop again (root, Debian)
+	$(BIN)/python -m pytest tests/slurm -m slurm $(PYTEST_ARGS)
+
 lint: $(VENV)/.dev  ## ruff, mypy, snakefmt and Snakemake's linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,9 +57,11 @@ format: $(VENV)/.dev  ## format Python and Snakemake sources
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 UV_COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+CLUSTER := --extra slurm --extra kubernetes
 lock: $(VENV)/.dev  ## compile the pinned requirements from pyproject.toml
 	$(UV_COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(UV_COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	$(UV_COMPILE) pyproject.toml $(CLUSTER) -c requirements/runtime.txt -o requirements/cluster.txt
+	$(UV_COMPILE) pyproject.toml $(CLUSTER) --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	$(UV_COMPILE) --group reference --no-deps -o requirements/reference.txt
 
 schema: $(VENV)/.runtime  ## write the JSON schema and config/README.md anew from the config's models

@@ -40,6 +40,7 @@ IMAGES = 50_000
 FEWER = 5_000
 REALISTIC = 1_000
 OUT = ROOT / "results/bench/data.json"
+WORKERS = len(os.sched_getaffinity(0))
 PREPROCESSING = Preprocessing().model_dump(mode="json")
 _log = logging.getLogger("bench-data")
 
@@ -48,8 +49,7 @@ def photographs(folder: Path) -> list[bytes]:
     """Return the JPEGs of the sample archive."""
     archive = folder / "sample.tar"
     sample.make_archive(archive, folder / "sample.json", images=128)
-    with archive.open("rb") as file:
-        return [data for _, data in tarstream.members(file, "sample")]
+    return [data for _, data in tarstream.contents(archive)]
 
 
 def small(data: bytes) -> bytes:
@@ -121,7 +121,7 @@ def extracted(archive: Path, out: Path, count: int) -> dict[str, Path]:
     made = records.make_record("archive", watch=records.Stopwatch(), outputs={"archive": entry})
     records.write_json(out / "archive.json", made)
     paths = {"images": out / "images", "manifest": out / "manifest.csv", "record": out / "dataset.json"}
-    extract_archive(archive, out / "archive.json", **paths, labels="imagenet", expected=count)
+    extract_archive(archive, out / "archive.json", **paths, labels="imagenet", expected=count, workers=WORKERS)
     return paths
 
 

@@ -97,14 +97,30 @@ def test_hidden_cards_have_a_line_of_their_own(hidden, card, monkeypatch):
     assert "CUDA_VISIBLE_DEVICES hides all of them" in gpu.probe()
 
 
-def test_the_card_is_the_first_that_is_visible(card, monkeypatch):
-    asked = []
-    card["nvmlDeviceGetHandleByIndex"] = lambda i: asked.append(i) or f"card {i}"
-    card["nvmlDeviceGetHandleByUUID"] = lambda uuid: asked.append(uuid) or "card by UUID"
-    for visible in ("3,1", UUID[:12]):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert gpu.probe() is None
-    assert asked == [3, 0, UUID]
+@pytest.mark.parametrize(("visible", "wanted"), [("3,1", "card 3"), (UUID[:12], "card 2"), (UUID, "card 2")])
+def test_the_card_is_the_first_that_is_visible(visible, wanted, card, monkeypatch):
+    card["nvmlDeviceGetCount"] = 4
+    card["nvmlDeviceGetHandleByIndex"] = lambda i: f"card {i}"
+    card["nvmlDeviceGetUUID"] = lambda handle: UUID if handle == "card 2" else "GPU-another"
+    card["nvmlDeviceGetHandleByUUID"] = {UUID: "card 2"}.__getitem__
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with gpu._card() as chosen:
+        assert chosen == wanted
+
+
+def test_cards_that_a_scheduler_keeps_from_the_job_do_not_count(card, monkeypatch):
+    """CUDA's card 0 is the first that may be opened."""
+
+    def handle(i):
+        if i < 2:
+            raise error("NVML_ERROR_NO_PERMISSION")
+        return f"card {i}"
+
+    card["nvmlDeviceGetCount"] = 4
+    card["nvmlDeviceGetHandleByIndex"] = handle
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with gpu._card() as chosen:
+        assert chosen == "card 2"
 
 
 def test_cuda_counts_cards_as_nvml_does():

@@ -11,7 +11,15 @@ import pytest
 from workflow_project import Project, copy_of_repository
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "config/README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "profiles/README.md",
+        ROOT / "config/README.md",
+        ROOT / "CONTRIBUTING.md",
+        *ROOT.glob("docs/*.md"),
+    ]
+)
 # Files that the documents tell a user to write.
 WRITTEN_BY_USERS = {"mine.yaml": "datasets: {imagenet: {archive: {path: ILSVRC2012_img_val.tar}}}\n"}
 

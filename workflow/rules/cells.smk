@@ -6,7 +6,7 @@ A cell is device x model x engine x precision x batch size: a row of the report.
 
 def engine_source(wildcards):
     """The model file that an engine is built from."""
-    variant = engines.get(wildcards.engine).variant(wildcards.precision)
+    variant = engine_of(wildcards.engine).variant(wildcards.precision)
     if variant == "weights":
         return f"resources/weights/{wildcards.model}.pth"
     return f"results/models/{wildcards.model}/{variant}.onnx"
@@ -14,6 +14,9 @@ def engine_source(wildcards):
 
 # All units of the resource `machine`, of which every job that is not timed takes one (profiles/default).
 WHOLE_MACHINE = 100
+# The limit holds without our profile, too, and inside a job that runs several of a group's.
+if "machine" not in workflow.global_resources:
+    workflow.register_resource("machine", WHOLE_MACHINE)
 
 
 def cell_of(wildcards):
@@ -38,11 +41,6 @@ def pixels_of(suffix):
     return chosen
 
 
-def validation_device_has_gpu(wildcards):
-    """Whether torch will run on a GPU here: it takes the card where there is one."""
-    return runs_here() and gpu.gpu_present()
-
-
 def reference_precision(precision):
     """What a precision is validated against: torch has no int8 or fp8 of its own."""
     return "fp32" if precision in ("int8", "fp8") else precision
@@ -53,7 +51,7 @@ def records_of(cell):
     model = CONFIG.models[cell.model]
     dataset = f"results/datasets/{model.dataset}"
     models = f"results/models/{cell.model}"
-    variant = engines.get(cell.engine).variant(cell.precision)
+    variant = engine_of(cell.engine).variant(cell.precision)
     from_onnx = variant != "weights"
     pixels = CONFIG.datasets[model.dataset].pixels
     place = f"{cell.precision}/batch{cell.batch}.json"

@@ -7,11 +7,14 @@ hardware. On a cluster the last two are not known here: a job refuses hardware o
 
 import functools
 import hashlib
+import math
+import os
 import re
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import SharedFSUsage
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -30,6 +33,17 @@ except StagebenchError as error:
 # The machine's memory is the limit for jobs side by side, unless the command line gives another.
 if not {"mem", "mem_mb", "mem_mib"} & set(workflow.global_resources):
     workflow.register_resource("mem_mb", device.memory_mb())
+
+# How often a job is tried. The submitting process knows, a job on another machine has it from there.
+if not workflow.remote_exec:
+    # There are no such settings where nothing is to be run, as for the linter.
+    os.environ["STAGEBENCH_TRIES"] = str(
+        1 + getattr(workflow.execution_settings, "retries", 0)
+    )
+
+
+envvars:
+    "STAGEBENCH_TRIES",
 
 
 def any_of(names):
@@ -83,6 +97,16 @@ def of_dataset(pattern):
     return lambda wildcards: pattern.format(dataset=dataset_of(wildcards))
 
 
+def images_shipped(wildcards):
+    """The folder of images where no file system is shared, so that they travel with the job; else nothing.
+
+    Where it is shared the manifest alone tells whether anything has changed, and images are read beside it.
+    """
+    if SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage:
+        return []
+    return f"results/datasets/{dataset_of(wildcards)}/images"
+
+
 @functools.cache
 def code_of(script):
     """Digest of a script and of all modules that it reaches."""
@@ -105,8 +129,19 @@ def digest_of_folder(folder):
 
 
 def runs_here():
-    """Whether jobs run on this machine, so that its hardware and libraries are theirs. Known once the DAG is built."""
-    return workflow.local_exec and not workflow.remote_exec
+    """Whether jobs run on this machine, so that its hardware and libraries are theirs. Known once the DAG is built.
+
+    A dry run plans for the executor that it stands for. Of that one Snakemake keeps only that jobs elsewhere are watched
+    by threads, and where nothing is executed at all (`--summary`) that a number of nodes was given.
+    """
+    if workflow.remote_exec:
+        return False
+    plugin = workflow.executor_plugin
+    if plugin is None:
+        return workflow.resource_settings.nodes is None
+    if plugin.common_settings.dryrun_exec or plugin.common_settings.touch_exec:
+        return not workflow.execution_settings.use_threads
+    return workflow.local_exec
 
 
 @functools.cache
@@ -123,9 +158,91 @@ def hardware_of(wildcards):
     return identity_here() if runs_here() else ""
 
 
+# Asked for every cell of a plan, and the same for all of them.
+engine_of = functools.cache(engines.get)
+
+
+@functools.cache
+def versions_here(name):
+    """Versions of the libraries that an engine depends on, as they are installed here."""
+    return records.versions(*engine_of(name).distributions)
+
+
 def library_of(name):
     """Versions of the libraries that an engine depends on; empty where only the job itself can know them."""
-    return records.versions(*engines.get(name).distributions) if runs_here() else {}
+    return versions_here(name) if runs_here() else {}
+
+
+def machine_of(wildcards):
+    """What timed jobs may do on a device: read from its own disk, share it."""
+    entry = CONFIG.devices[wildcards.device]
+    return {"local_scratch": entry.local_scratch, "share_node": entry.share_node}
+
+
+@functools.cache
+def has_gpu(name):
+    """Whether a cluster's device has a GPU: the config gives its architecture, or `local` is to run engines for one."""
+    if CONFIG.devices[name].compute_capability is not None:
+        return True
+    named = [engine for engine in CONFIG.cases.engines if engine != "auto"]
+    return name == "local" and any(map(on_gpu, named))
+
+
+def gpus_of(wildcards):
+    """How many GPUs a job on a device asks for.
+
+    Here only what runs on a GPU needs one. On a cluster a device that has a GPU is one with it, whatever runs there:
+    its record tells of the card, and a job without it would find itself on other hardware.
+    """
+    if not runs_here():
+        return int(has_gpu(wildcards.device))
+    engine = getattr(wildcards, "engine", None)
+    # torch takes the card where there is one.
+    return int(on_gpu(engine) if engine else gpu_here())
+
+
+gpu_here = functools.cache(gpu.gpu_present)
+
+
+def growing(amount):
+    """A resource that grows with each attempt: `amount`, twice as much, and so on."""
+    return lambda wildcards, attempt: amount * attempt
+
+
+def growing_by_image(base, each):
+    """A resource that grows with the images of the wildcards' data set, `each` of them, and with each attempt."""
+
+    def amount(wildcards, attempt):
+        images = subset_of(wildcards) or dataset_entry(wildcards).images
+        return attempt * math.ceil(base + each * images)
+
+    return amount
+
+
+def timed_minutes(each, repeats):
+    """The run time of a timed rule, growing with each attempt: `each` image of each of `measurement.{repeats}` passes.
+
+    The minutes were measured on two CPU cores; a GPU takes a tenth at most. The rest is loading, warm-up and blocks.
+    """
+
+    def minutes(wildcards, attempt):
+        images = subset_of(wildcards) or dataset_entry(wildcards).images
+        passes = getattr(CONFIG.measurement, repeats)
+        pace = each / 10 if gpus_of(wildcards) else each
+        return attempt * math.ceil(15 + pace * images * passes)
+
+    return minutes
+
+
+def memory_of_batch(wildcards, attempt):
+    """The memory of a timed job in MB, growing with each attempt: what its libraries take, and its batch."""
+    return attempt * (4000 + 20 * int(wildcards.batch))
+
+
+def tries_left(wildcards, attempt):
+    """How often a scheduler would try a job again with more; never where jobs run here, whose memory is what it is."""
+    tries = 1 if runs_here() else int(os.environ["STAGEBENCH_TRIES"])
+    return max(0, tries - attempt)
 
 
 def device_record(wildcards):
@@ -136,7 +253,7 @@ def device_record(wildcards):
 
 def on_gpu(name):
     """Whether an engine runs on a GPU."""
-    return engines.get(name).device_kind == "gpu"
+    return engine_of(name).device_kind == "gpu"
 
 
 @functools.cache
@@ -150,7 +267,12 @@ def engines_of_auto():
     names = ("openvino", "onnxruntime")
     return (
         names,
-        f"`engines: auto` stands for {' and '.join(names)} here, since TensorRT cannot run: {reason}",
+        f"`engines: auto` stands for {' and '.join(names)} here, since TensorRT cannot run: {reason}"
+        + (
+            ""
+            if runs_here()
+            else " on the machine that submits; name the engines for a cluster's GPUs"
+        ),
     )
 
 

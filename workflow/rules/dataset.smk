@@ -22,7 +22,9 @@ rule make_sample:
     wildcard_constraints:
         dataset=any_of(MADE),
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing_by_image(200, 0.2),
     params:
         images=lambda wildcards: dataset_entry(wildcards).images,
         code=code_of("make_sample.py"),
@@ -42,7 +44,9 @@ rule download_archive:
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(MADE) - set(FOLDERS)),
     resources:
-        mem_mb=500,
+        mem_mb=growing(1000),
+        runtime=growing(240),
+        disk_mb=growing_by_image(200, 0.2),
     params:
         url=lambda wildcards: dataset_entry(wildcards).archive.url,
         path=lambda wildcards: dataset_entry(wildcards).archive.path,
@@ -68,8 +72,11 @@ rule extract_dataset:
         "logs/extract_dataset/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(FOLDERS)),
+    threads: 8
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
+        runtime=growing_by_image(10, 0.0005),
+        disk_mb=growing_by_image(200, 0.2),
     params:
         labels=lambda wildcards: dataset_entry(wildcards).label_kind,
         expected=lambda wildcards: dataset_entry(wildcards).images,
@@ -92,7 +99,9 @@ rule link_dataset:
     wildcard_constraints:
         dataset=any_of(FOLDERS),
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
+        runtime=growing_by_image(10, 0.0005),
+        disk_mb=growing(200),
     params:
         folder=lambda wildcards: dataset_entry(wildcards).archive.path,
         labels=lambda wildcards: dataset_entry(wildcards).label_kind,
@@ -110,6 +119,7 @@ rule decode_pixels:
     input:
         manifest="results/datasets/{dataset}/manifest.csv",
         dataset_record="results/datasets/{dataset}/dataset.json",
+        images=images_shipped,
     output:
         pixels="results/datasets/{dataset}/pixels/{recipe}.npy",
         record="results/datasets/{dataset}/pixels/{recipe}.json",
@@ -119,7 +129,9 @@ rule decode_pixels:
         recipe=any_of(RECIPES),
     threads: 8
     resources:
-        mem_mb=1000,
+        mem_mb=growing(1000),
+        runtime=growing_by_image(10, 0.0005),
+        disk_mb=growing_by_image(200, 0.2),
     params:
         preprocessing=lambda wildcards: RECIPES[wildcards.recipe].model_dump(
             mode="json"

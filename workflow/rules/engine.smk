@@ -12,12 +12,17 @@ rule probe_device:
     log:
         "logs/probe_device/{device}.log",
     resources:
-        mem_mb=500,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing(100),
+        gpu=gpus_of,
     params:
         compute_capability=lambda wildcards: CONFIG.devices[
             wildcards.device
         ].compute_capability,
         hardware=hardware_of,
+        # On a cluster the job is sent to the device, so that its compute capability has to be found there.
+        on_device=lambda wildcards: not runs_here(),
         code=code_of("probe_device.py"),
         format=FORMAT,
     message:
@@ -40,8 +45,11 @@ rule build_engine:
         "logs/build_engine/{device}/{model}/{engine}/{precision}/batch{batch}.log",
     threads: 4
     resources:
-        mem_mb=4000,
-        gpu=lambda wildcards: int(on_gpu(wildcards.engine)),
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        disk_mb=growing(1000),
+        gpu=gpus_of,
+        tries_left=tries_left,
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,

@@ -15,6 +15,7 @@ rule run_validation:
         device=device_record,
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
         dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        images=images_shipped,
     output:
         record="results/validation/{device}/{model}/{precision}/batch{batch}.json",
         samples="results/validation/{device}/{model}/{precision}/batch{batch}.npz",
@@ -22,13 +23,17 @@ rule run_validation:
         "logs/run_validation/{device}/{model}/{precision}/batch{batch}.log",
     resources:
         machine=WHOLE_MACHINE,
-        mem_mb=4000,
-        gpu=lambda wildcards: int(validation_device_has_gpu(wildcards)),
+        mem_mb=memory_of_batch,
+        runtime=timed_minutes(0.011, "validation_repeats"),
+        disk_mb=growing_by_image(200, 0.4),
+        gpu=gpus_of,
+        tries_left=tries_left,
     params:
         cell=cell_of,
         architecture=architecture_of,
         preprocessing=preprocessing_of,
         subset=subset_of,
+        machine=machine_of,
         measurement={
             "repeats": CONFIG.measurement.validation_repeats,
             "cached_repeats": 0,
@@ -57,6 +62,7 @@ rule run_inference:
             ancient(path) for path in [pixels_of(".npy")(wildcards)] if path
         ],
         pixels_record=pixels_of(".json"),
+        images=images_shipped,
     output:
         record="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.json",
         samples="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.npz",
@@ -64,12 +70,16 @@ rule run_inference:
         "logs/run_inference/{device}/{model}/{engine}/{precision}/batch{batch}.log",
     resources:
         machine=WHOLE_MACHINE,
-        mem_mb=4000,
-        gpu=lambda wildcards: int(on_gpu(wildcards.engine)),
+        mem_mb=memory_of_batch,
+        runtime=timed_minutes(0.003, "repeats"),
+        disk_mb=growing_by_image(200, 0.4),
+        gpu=gpus_of,
+        tries_left=tries_left,
     params:
         cell=cell_of,
         preprocessing=preprocessing_of,
         subset=subset_of,
+        machine=machine_of,
         measurement=lambda wildcards: {
             "repeats": CONFIG.measurement.repeats,
             "cached_repeats": CONFIG.measurement.cached_repeats,

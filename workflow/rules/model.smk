@@ -17,7 +17,9 @@ rule fetch_weights:
     wildcard_constraints:
         model=any_of(set(CONFIG.models) - set(DEMO)),
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2000),
+        runtime=growing(30),
+        disk_mb=growing(500),
     params:
         url=lambda wildcards: model_of(wildcards).weights.url,
         file=lambda wildcards: model_of(wildcards).weights.file,
@@ -35,6 +37,7 @@ rule fit_demo_weights:
     input:
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
         dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        images=images_shipped,
     output:
         weights="resources/weights/{model}.pth",
         record="resources/weights/{model}.json",
@@ -44,7 +47,9 @@ rule fit_demo_weights:
         model=any_of(DEMO),
     threads: 8
     resources:
-        mem_mb=3000,
+        mem_mb=growing(3500),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,
@@ -61,6 +66,7 @@ rule export_model:
         weights="resources/weights/{model}.pth",
         weights_record="resources/weights/{model}.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/exported.onnx",
         record="results/models/{model}/exported.json",
@@ -68,7 +74,9 @@ rule export_model:
         "logs/export_model/{model}.log",
     threads: 4
     resources:
-        mem_mb=3000,
+        mem_mb=growing(3000),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,
@@ -85,6 +93,7 @@ rule simplify_model:
         exported="results/models/{model}/exported.onnx",
         exported_record="results/models/{model}/exported.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/simplified.onnx",
         record="results/models/{model}/simplified.json",
@@ -92,7 +101,9 @@ rule simplify_model:
         "logs/simplify_model/{model}.log",
     threads: 4
     resources:
-        mem_mb=2000,
+        mem_mb=growing(2500),
+        runtime=growing(15),
+        disk_mb=growing(500),
     params:
         preprocessing=preprocessing_of,
         code=code_of("simplify_model.py"),
@@ -110,6 +121,7 @@ rule prepare_variant:
         weights="resources/weights/{model}.pth",
         weights_record="resources/weights/{model}.json",
         manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        images=images_shipped,
     output:
         onnx="results/models/{model}/{variant}.onnx",
         record="results/models/{model}/{variant}.json",
@@ -117,7 +129,9 @@ rule prepare_variant:
         "logs/prepare_variant/{model}/{variant}.log",
     threads: 4
     resources:
-        mem_mb=5000,
+        mem_mb=growing(5000),
+        runtime=growing(30),
+        disk_mb=growing(500),
     params:
         architecture=architecture_of,
         preprocessing=preprocessing_of,

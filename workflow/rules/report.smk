@@ -14,7 +14,9 @@ rule make_table:
         "logs/make_table.log",
     localrule: True
     resources:
-        mem_mb=500,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing(100),
     params:
         rows=lambda wildcards: rows_of(CONFIG.cases.precisions),
         code=code_of("make_table.py"),
@@ -36,7 +38,9 @@ rule write_report:
         "logs/write_report.log",
     localrule: True
     resources:
-        mem_mb=500,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing(100),
     params:
         rows=lambda wildcards: rows_of(CONFIG.cases.precisions),
         devices=lambda wildcards: devices_of(CONFIG.cases.precisions),
@@ -60,7 +64,9 @@ rule write_precision_report:
         "logs/write_precision_report/{precision}.log",
     localrule: True
     resources:
-        mem_mb=500,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing(100),
     params:
         rows=lambda wildcards: rows_of([wildcards.precision]),
         devices=lambda wildcards: devices_of([wildcards.precision]),

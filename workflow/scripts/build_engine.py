@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         build_engine(
             engine=snakemake.wildcards.engine,
             source=Path(snakemake.input.source),
@@ -26,4 +26,5 @@ if __name__ == "__main__":
             preprocessing=snakemake.params.preprocessing,
             options=snakemake.params.options,
             cache_folder=Path("results/engines") / snakemake.wildcards.device / "caches",
+            tries_left=snakemake.resources.tries_left,
         )

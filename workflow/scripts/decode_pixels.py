@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         decode_pixels(
             manifest=Path(snakemake.input.manifest),
             dataset_record=Path(snakemake.input.dataset_record),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         export_model(
             weights=Path(snakemake.input.weights),
             weights_record=Path(snakemake.input.weights_record),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         extract_archive(
             archive=Path(snakemake.input.archive),
             archive_record=Path(snakemake.input.archive_record),
@@ -21,4 +21,5 @@ if __name__ == "__main__":
             labels=snakemake.params.labels,
             expected=snakemake.params.expected,
             devkit=snakemake.params.devkit,
+            workers=snakemake.threads,
         )

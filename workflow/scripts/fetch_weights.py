@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         fetch_weights(
             weights=Path(snakemake.output.weights),
             record=Path(snakemake.output.record),

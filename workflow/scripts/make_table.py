@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
-        make_table(rows=snakemake.params.rows, table=Path(snakemake.output.table))
+    with stage.logged(snakemake.log[0], snakemake):
+        make_table(rows=stage.located(snakemake.params.rows, snakemake.input), table=Path(snakemake.output.table))

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         probe(
             name=snakemake.wildcards.device,
             compute_capability=snakemake.params.compute_capability,
+            on_device=snakemake.params.on_device,
             record=Path(snakemake.output.record),
         )

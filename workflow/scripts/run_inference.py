@@ -16,7 +16,7 @@ def optional(path: str | list[str]) -> Path | None:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         measure_inference(
             engine_file=Path(snakemake.input.engine),
             build_record=Path(snakemake.input.build_record),
@@ -31,4 +31,6 @@ if __name__ == "__main__":
             preprocessing=snakemake.params.preprocessing,
             subset=snakemake.params.subset,
             measurement=snakemake.params.measurement,
+            machine=snakemake.params.machine,
+            tries_left=snakemake.resources.tries_left,
         )

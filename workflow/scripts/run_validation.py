@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         measure_validation(
             weights=Path(snakemake.input.weights),
             weights_record=Path(snakemake.input.weights_record),
@@ -25,4 +25,6 @@ if __name__ == "__main__":
             preprocessing=snakemake.params.preprocessing,
             subset=snakemake.params.subset,
             measurement=snakemake.params.measurement,
+            machine=snakemake.params.machine,
+            tries_left=snakemake.resources.tries_left,
         )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         simplify_model(
             exported=Path(snakemake.input.exported),
             exported_record=Path(snakemake.input.exported_record),

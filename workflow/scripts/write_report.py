@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 if __name__ == "__main__":
-    with stage.logged(snakemake.log[0]):
+    with stage.logged(snakemake.log[0], snakemake):
         write_report(
-            rows=snakemake.params.rows,
-            devices=snakemake.params.devices,
+            rows=stage.located(snakemake.params.rows, snakemake.input.records),
+            devices=dict(zip(snakemake.params.devices, map(str, snakemake.input.devices), strict=True)),
             notes=snakemake.params.notes,
             report=Path(snakemake.output.report),
         )

@@ -1,11 +1,14 @@
 """From an archive to class folders: the same each time, safe, counted, and never half done."""
 
+import shutil
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from common import pack_archive
 
 from stagebench import records
+from stagebench.dataset import archive, space
 from stagebench.dataset.archive import extract_archive
 from stagebench.dataset.manifest import calibration_rows, image_path, read_manifest, validation_rows
 from stagebench.dataset.photographs import PHOTOGRAPHS
@@ -144,3 +147,28 @@ def test_an_interrupted_extraction_starts_over(place, jpegs):
     extract_archive(**place, labels="sample", expected=32)
     assert not leftover.exists()
     assert not list(place["images"].rglob("old.JPEG"))
+
+
+def test_several_processes_leave_the_same_as_one(sample, place):
+    place |= {"archive": sample.archive, "archive_record": sample.archive_record}
+    extract_archive(**place, labels="sample", expected=32, workers=2)
+    assert place["manifest"].read_bytes() == sample.manifest.read_bytes()
+    for row in read_manifest(place["manifest"]):
+        assert records.digest(image_path(place["manifest"], row)) == row.sha256
+
+
+def test_what_a_worker_meets_is_told_in_one_line(place, jpegs, monkeypatch):
+    """Here a class folder that vanishes under it, as a full disk would: an error of the system."""
+    pack_archive(place["archive"], jpegs.items())
+    monkeypatch.setattr(archive, "check_image", lambda data: shutil.rmtree(place["images"].with_name("images.part")))
+    with pytest.raises(StagebenchError, match=r"images\.part: No such file or directory"):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_extraction(place, jpegs, monkeypatch):
+    pack_archive(place["archive"], jpegs.items())
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(StagebenchError, match=r"the extraction needs .* free; make room, or name a folder"):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()

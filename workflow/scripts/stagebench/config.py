@@ -61,6 +61,15 @@ class Device(Section):
         description="GPU architecture of a machine that is not this one, such as `8.0`: engines are built ahead of "
         "time for it, or it is found on a cluster. Empty for the machine that runs the job.",
     )
+    local_scratch: str | None = Field(
+        None,
+        description="Folder on the machine's own disk, such as `$TMPDIR`: timed jobs copy images and pixels there once "
+        "and read them from there. Variables are the job's own.",
+    )
+    share_node: bool = Field(
+        False,
+        description="Let timed jobs run side by side on one machine, where each has a GPU and CPUs of its own.",
+    )
 
 
 class Weights(Section):

@@ -39,6 +39,8 @@ _FEATURES = (
     "i8mm",
 )
 _CPUINFO = Path("/proc/cpuinfo")
+# Share of the memory by which two machines of the same kind may differ.
+_SAME_MEMORY = 0.02
 
 
 def identity() -> dict[str, Any]:
@@ -89,19 +91,55 @@ def describe(known: Mapping[str, Any]) -> str:
     return " with ".join(parts) or NONE
 
 
-def require_same(record: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on where this machine is not the one of a device record.
+def differences(known: Mapping[str, Any], here: Mapping[str, Any], *, timed: bool) -> list[str]:
+    """Return the parts of two identities that make them different kinds of machine, sorted.
+
+    Another card of the same model is no difference: a scheduler gives any of a node's, or another node of the same
+    kind. How many CPUs the process may use differs between jobs, so only timed ones are held to it. The memory that a
+    kernel has left varies by a few MiB between equal machines.
+    """
+    found = {key for key in ("machine", "cpu", "cpu_features") if known.get(key) != here[key]}
+    if abs(known["memory_bytes"] - here["memory_bytes"]) > _SAME_MEMORY * here["memory_bytes"]:
+        found.add("memory_bytes")
+    if timed and known["cpu_count"] != here["cpu_count"]:
+        found.add("cpu_count")
+    cards = [{**(machine["gpu"] or {}), "uuid": None} for machine in (known, here)]
+    if cards[0] != cards[1]:
+        found.add("gpu")
+    return sorted(found)
+
+
+def require_same(record: Mapping[str, Any], path: Path, *, timed: bool = False) -> None:
+    """Refuse to go on where this machine is not of the kind that a device record describes.
 
     Raises:
         StagebenchError: the identities differ; the text describes both.
     """
     here = identity()
-    if fingerprint(record["identity"]) != fingerprint(here):
-        different = sorted(key for key in here if here[key] != record["identity"].get(key))
+    different = differences(record["identity"], here, timed=timed)
+    if different:
         raise StagebenchError(
             f"{path} describes {describe(record['identity'])}, but this job runs on {describe(here)} "
             f"(different: {', '.join(different)}): run it on the former, or delete {path} to start over on this machine"
         )
+
+
+def host() -> str:
+    """Return the name of this machine: the scheduler's for it, where a scheduler runs the job."""
+    # Slurm sets it in every task; a node's name there need not be the host's (slurm.conf, NodeName).
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
+
+
+def ran_on() -> dict[str, Any]:
+    """Return where this job runs: host, CPUs, its GPU (name and UUID, or None), and what a scheduler gave it."""
+    card = gpu.identity()
+    return {
+        "host": host(),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "gpu": None if card is None else {"name": card["name"], "uuid": card["uuid"]},
+        "gpus_given": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
 
 
 def environment() -> dict[str, str]:
@@ -135,17 +173,30 @@ def environment() -> dict[str, str]:
     }
 
 
-def probe(name: str, compute_capability: str | None, record: Path) -> None:
-    """Write the record of a device: this machine, or, with a compute capability, one that is known by that alone."""
+def probe(name: str, compute_capability: str | None, record: Path, *, on_device: bool = False) -> None:
+    """Write the record of a device: this machine, or, with a compute capability, one that is known by that alone.
+
+    Args:
+        on_device: the job was sent to the device by a scheduler, so that a compute capability has to be this machine's.
+
+    Raises:
+        StagebenchError: it was sent to a machine without such a GPU.
+    """
     watch = records.Stopwatch()
-    if compute_capability is None:
+    if compute_capability is None or on_device:
         known, shown = identity(), environment()
+        if compute_capability not in (None, (known["gpu"] or {}).get("compute_capability")):
+            raise StagebenchError(
+                f"devices.{name} has compute capability {compute_capability}, but this job runs on {host()}: "
+                f"{describe(known)}; map {name} to machines that have such a GPU in the profile, or build for it "
+                "ahead of time without a cluster's profile"
+            )
     else:
         known = absent(compute_capability)
         shown = {"Accelerator": f"not present here; compute capability {compute_capability}, built for ahead of time"}
     records.write_json(
         record,
-        records.make_record("device", watch=watch, name=name, identity=known, environment=shown),
+        records.make_record("device", watch=watch, name=name, host=host(), identity=known, environment=shown),
     )
 
 

@@ -5,6 +5,7 @@ NVML is asked anew each time and released after it, so nothing here outlives a c
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,27 +144,62 @@ def _card() -> Iterator[Any]:
     pynvml.nvmlInit()
     try:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            yield pynvml.nvmlDeviceGetHandleByIndex(0)
+        first = "0" if visible is None else visible.split(",")[0].strip()
+        if first in ("", "-1"):
+            yield None
+        elif first.isdigit():
+            yield _by_index(int(first))
         else:
-            first = visible.split(",")[0].strip()
-            if first in ("", "-1"):
-                yield None
-            elif first.isdigit():
-                yield pynvml.nvmlDeviceGetHandleByIndex(int(first))
-            else:
-                yield pynvml.nvmlDeviceGetHandleByUUID(_whole_uuid(first))
+            yield pynvml.nvmlDeviceGetHandleByUUID(_whole_uuid(first))
     finally:
         pynvml.nvmlShutdown()
 
 
+def _permitted() -> list[Any]:
+    """Return the handles of the GPUs that this process may open.
+
+    A scheduler that confines a job to its cards numbers them from 0 for CUDA, while NVML still counts all of the node.
+    """
+    handles = []
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            handles.append(pynvml.nvmlDeviceGetHandleByIndex(number))
+        except pynvml.NVMLError_NoPermission:
+            continue
+    return handles
+
+
+def _by_index(index: int) -> Any:
+    """Return the handle of the GPU that CUDA counts as `index`."""
+    handles = _permitted()
+    if index >= len(handles):
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+    return handles[index]
+
+
 def _whole_uuid(begin: str) -> str:
     """Return the UUID that starts like this: CUDA_VISIBLE_DEVICES may give the first digits alone."""
-    for i in range(pynvml.nvmlDeviceGetCount()):
-        uuid = str(pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(i)))
-        if uuid.startswith(begin):
-            return uuid
-    return begin
+    known = (str(pynvml.nvmlDeviceGetUUID(handle)) for handle in _permitted())
+    return next((uuid for uuid in known if uuid.startswith(begin)), begin)
+
+
+def take_scheduled() -> None:
+    """Hold this process to the GPU that the scheduler gave it, before any library starts CUDA.
+
+    CUDA_VISIBLE_DEVICES wins; without it Slurm's own variables count, the step's before the job's. The card is then
+    named by its UUID, which means the same card to CUDA and to NVML, however they count.
+    """
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"):
+        if given := os.environ.get(name):
+            break
+    else:
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = given
+    if given.startswith("MIG"):  # a slice of a card has a name of its own
+        return
+    with contextlib.suppress(pynvml.NVMLError), _card() as card:
+        if card is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = pynvml.nvmlDeviceGetUUID(card)
 
 
 def _explain(error: pynvml.NVMLError) -> str:

@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 _OOM_SCORE = "1000"
 # Which files are mapped into this process, libraries among them (proc(5)).
 _MAPS = Path("/proc/self/maps")
+# How a user or a scheduler ends a job: no finding about the cell.
+_FROM_OUTSIDE = frozenset({"SIGTERM", "SIGINT", "SIGHUP"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,24 @@ class Failure:
     signal: str | None
     peak_memory_bytes: int
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Say whether memory ran out, as far as can be told: the kernel's kill, or the library's own words."""
+        text = self.reason.lower().replace("_", " ")
+        return self.signal == "SIGKILL" or "memoryerror" in text or "out of memory" in text
+
+    def raise_if_worth_another_try(self, tries_left: int) -> None:
+        """Fail the job where memory ran out and the scheduler would try again with more of it.
+
+        Raises:
+            StagebenchError: it would.
+        """
+        if tries_left and self.out_of_memory:
+            raise StagebenchError(f"{self.reason}; tries left, with more memory: {tries_left}")
+
 
 def _child(sender: Connection, function: Callable[..., None], arguments: dict[str, Any]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the parent says when it is ended is said once
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     try:
@@ -48,7 +66,7 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
         sys.exit(1)
 
 
-def _may_fork() -> bool:
+def may_fork() -> bool:
     """Whether a forked child can work: no threads but those of numpy's OpenBLAS, and no CUDA.
 
     OpenBLAS ends its threads before a fork and starts them when it needs them again. So the threads that are there
@@ -74,9 +92,9 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
         A `Failure` where the child was killed by a signal, ran out of memory or raised an error of a library.
 
     Raises:
-        StagebenchError: the one that the child raised.
+        StagebenchError: the one that the child raised, or it was ended from outside.
     """
-    context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+    context: Any = multiprocessing.get_context("fork" if may_fork() else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_child, args=(sender, function, arguments))
     sys.stdout.flush()
@@ -100,6 +118,8 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
     peak = usage.ru_maxrss * 1024  # Linux reports kibibytes (getrusage(2))
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
+        if name in _FROM_OUTSIDE:
+            raise StagebenchError(f"ended from outside ({name}): nothing was recorded; run it again")
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return Failure(f"killed by {name}{hint} at a peak of {peak / 2**30:.2f} GiB", name, peak)
     return Failure(message or f"ended with exit code {os.WEXITSTATUS(status)}", None, peak)

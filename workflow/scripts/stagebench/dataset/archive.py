@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from stagebench import records
 from stagebench.dataset import labels as label_kinds
-from stagebench.dataset import tarstream
 from stagebench.dataset.images import ImageError, decode_image
 from stagebench.dataset.jpeg import is_surely_decodable
 from stagebench.dataset.labels import Label, Labels
 from stagebench.dataset.manifest import ManifestRow, write_manifest
+from stagebench.dataset.space import require_free
+from stagebench.dataset.tarstream import Member, members
+from stagebench.dataset.unpack import Piece, Unpacker
 from stagebench.logs import progress_bar
 from stagebench.preprocessing import Preprocessing
 from stagebench.records import StagebenchError
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-_BUFFER = 1 << 20
 _SHOWN = 3
-# Files handed to the writer at a time: some megabytes of ImageNet.
-_BATCH = 32
 
 
 def extract_archive(
@@ -39,6 +35,7 @@ def extract_archive(
     labels: str,
     expected: int,
     devkit: str | None = None,
+    workers: int = 1,
 ) -> None:
     """Extract an archive into class folders `images`/<wnid>/<name>, with a manifest outside that directory.
 
@@ -54,51 +51,69 @@ def extract_archive(
         labels: kind of the labels, "imagenet" or "sample".
         expected: number of validation images that there must be.
         devkit: ImageNet's development kit, held against the labels; None to go without.
+        workers: processes that share the work, of which more than there are CPUs are not started.
 
     Raises:
-        StagebenchError: the archive is damaged or unsafe, an image is broken (all of them are named), or the images
-            are not those expected.
+        StagebenchError: the archive is damaged or unsafe, an image is broken (all of them are named), the images are
+            not those expected, or the disk is too small.
     """
     watch = records.Stopwatch()
     source = records.read_record(archive_record)
     kind = label_kinds.resolve(labels, devkit)
     with records.replacing(images) as folder:
         folder.mkdir()
-        rows = _extract(archive, folder, images.name, kind, expected)
+        require_free(
+            folder, archive.stat().st_size, what="the extraction", advice="name a folder of extracted images by path"
+        )
+        rows = _extract(archive, folder, images.name, kind, expected, min(workers, len(os.sched_getaffinity(0))))
     inputs = {"archive": records.output_entry(source, "archive")}
     notes = {key: source[key] for key in ("photographs",) if key in source}
     write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, notes=notes)
 
 
-def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int) -> list[ManifestRow]:
-    rows: dict[str, ManifestRow] = {}
+def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int, workers: int) -> list[ManifestRow]:
+    rows: list[ManifestRow] = []
     broken: list[str] = []
     for wnid in kind.wnids:
         (folder / wnid).mkdir()
+    images, again = tee(_images(archive, kind))  # `again` is behind by what the workers have in hand
+    pieces = (Piece(member.offset, member.size, f"{label.wnid}/{_file_name(member)}") for member, label in images)
     with (
-        archive.open("rb", buffering=_BUFFER) as file,
-        _Writer() as writer,
+        Unpacker(archive, folder, check=check_image, workers=workers) as unpacker,
         progress_bar("extract", total=expected, unit="img") as bar,
     ):
-        for path, data in tarstream.members(file, archive.as_posix()):
-            member = path.rpartition("/")[2]
-            label = kind.of(member)
-            if label is None:
-                raise StagebenchError(
-                    f"{archive}: the member {path} is no image of this data set; is it another archive?"
-                )
-            if member in rows:
-                raise StagebenchError(f"{archive}: holds {member} twice; is it another archive?")
-            if reason := check_image(data):
-                broken.append(f"{path} ({reason})")
-            writer.write(f"{folder}/{label.wnid}/{member}", data)
-            rows[member] = _row(f"{name}/{label.wnid}/{member}", label, data)
+        for (member, label), file in zip(again, unpacker.unpack(pieces), strict=True):
+            if file.fault:
+                broken.append(f"{member.name} ({file.fault})")
+            path = f"{name}/{label.wnid}/{_file_name(member)}"
+            rows.append(ManifestRow(path, label.label, label.wnid, label.split, member.size, file.sha256))
             bar.update()
     for wnid in kind.wnids:
         _remove_if_empty(folder / wnid)
     if broken:
         raise StagebenchError(f"{archive}: {len(broken)} images are broken: {'; '.join(broken)}; replace the archive")
-    return check_counts([rows[member] for member in sorted(rows)], kind, expected, archive.as_posix())
+    rows.sort(key=lambda row: row.path.rpartition("/")[2])
+    return check_counts(rows, kind, expected, str(archive))
+
+
+def _images(archive: Path, kind: Labels) -> Iterator[tuple[Member, Label]]:
+    """Yield the members of an archive with their labels; none may be a stranger, or come twice."""
+    seen: set[str] = set()
+    for member in members(archive):
+        file_name = _file_name(member)
+        label = kind.of(file_name)
+        if label is None:
+            raise StagebenchError(
+                f"{archive}: the member {member.name} is no image of this data set; is it another archive?"
+            )
+        if file_name in seen:
+            raise StagebenchError(f"{archive}: holds {file_name} twice; is it another archive?")
+        seen.add(file_name)
+        yield member, label
+
+
+def _file_name(member: Member) -> str:
+    return member.name.rpartition("/")[2]
 
 
 def check_image(data: bytes) -> str | None:
@@ -134,59 +149,6 @@ def check_counts(rows: list[ManifestRow], kind: Labels, expected: int, where: st
         shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} others" if len(wrong) > _SHOWN else "")
         raise StagebenchError(f"{where}: the number of images is wrong in the classes {shown}; is it another archive?")
     return rows
-
-
-def _row(path: str, label: Label, data: bytes) -> ManifestRow:
-    return ManifestRow(path, label.label, label.wnid, label.split, len(data), hashlib.sha256(data).hexdigest())
-
-
-class _Writer:
-    """Writes files on a thread of its own, a batch at a time, while the next ones are read and hashed."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._batch: list[tuple[str, bytes]] = []
-        self._running: Future[None] | None = None
-
-    def write(self, path: str, data: bytes) -> None:
-        """Take a file; what it was given earlier may fail here."""
-        self._batch.append((path, data))
-        if len(self._batch) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._running is not None:
-            self._running.result()
-        self._running = self._pool.submit(_write_all, self._batch)
-        self._batch = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._flush()
-                self._flush()  # waits for the one before it
-        finally:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _write_all(files: list[tuple[str, bytes]]) -> None:
-    for path, data in files:
-        _write(path, data)
-
-
-def _write(path: str, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-    finally:
-        os.close(descriptor)
 
 
 def _remove_if_empty(folder: Path) -> None:

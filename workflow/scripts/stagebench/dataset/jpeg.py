@@ -26,9 +26,10 @@ _COMMENT = 0xFE
 # profiles, Photoshop's, several pictures in one file.
 _PLAIN_APPLICATION = {0xE0: 14, 0xEE: 12}
 _END_OF_IMAGE = 0xD9
-# Whether a byte after 0xFF ends or interrupts compressed data: all do but a stuffed zero and the restart markers.
+# Whether a byte after 0xFF ends or interrupts compressed data: all do but a stuffed zero, and the
+# restart markers.
 _INTERRUPTS = np.ones(256, np.bool_)
-_INTERRUPTS[[0x00, *range(0xD0, 0xD8)]] = False
+_INTERRUPTS[0xD0:0xD8] = False
 # libjpeg's JPEG_MAX_DIMENSION.
 _LONGEST_SIDE = 65_500
 # Sampling of the components as the frame's bytes have it: grey, and colour with whole, halved or quartered chroma.
@@ -68,7 +69,7 @@ def _is_usual(data: bytes) -> bool:
         elif marker == _START_OF_SCAN:
             return (
                 _fits(data[begin:end], frame, quantisation, huffman)
-                and _first_marker(data, end) == _END_OF_IMAGE
+                and _ends_well(data, end)
                 and (not described or _opens(data))
             )
         elif marker != _COMMENT and (marker != _RESTART_INTERVAL or end - begin != 2):
@@ -118,12 +119,15 @@ def _fits(scan: bytes, frame: bytes, quantisation: set[int], huffman: set[int]) 
     )
 
 
-def _first_marker(data: bytes, begin: int) -> int | None:
-    """Return the first marker in compressed data, which begins at `begin`; None if there is none."""
+def _ends_well(data: bytes, begin: int) -> bool:
+    """Whether the compressed data, which begins at `begin`, is ended by nothing but the end of the image."""
     compressed = np.frombuffer(data, np.uint8, offset=begin)
-    following = compressed[np.flatnonzero(compressed[:-1] == 0xFF) + 1]
-    markers = following[_INTERRUPTS[following]]
-    return int(markers[0]) if markers.size else None
+    markers = (compressed[:-1] == 0xFF) & (compressed[1:] != 0)
+    if np.count_nonzero(markers) == 1:  # no restarts: so it is in most files
+        return data.endswith(b"\xff\xd9")
+    following = compressed[1:][markers]
+    ending = following[_INTERRUPTS[following]]
+    return bool(ending.size) and int(ending[0]) == _END_OF_IMAGE
 
 
 @lru_cache(maxsize=256)  # most files have the standard's own tables

@@ -1,4 +1,4 @@
-"""A strict reader of tar archives that hold images: one pass over the stream, regular files only.
+"""A strict reader of tar archives that hold images: regular files only, and of those only their headers.
 
 Python's `tarfile` spends more time on a small member than the system does on writing it, and accepts far more than a
 data set needs. This reader takes USTAR and GNU archives with pax headers, and refuses what could write outside its
@@ -7,12 +7,15 @@ folder.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
+from typing import NamedTuple
 
 from stagebench.records import StagebenchError
 
 _BLOCK = 512
+_END = bytes(_BLOCK)
 # The largest files of ImageNet are some 15 MB; what is far larger is no image of such a data set.
 MAX_MEMBER_BYTES = 256 << 20
 _MAX_HEADER_BYTES = 1 << 20
@@ -27,35 +30,52 @@ _KINDS = {
 }
 
 
-def members(file: BinaryIO, where: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, contents) of each regular file of an archive, in its order; folders are passed over.
+class Member(NamedTuple):
+    """A regular file of an archive: its name, and the place of its contents in bytes."""
 
-    Args:
-        file: the archive, opened for reading bytes.
-        where: how error messages name it.
+    name: str
+    offset: int
+    size: int
+
+
+def members(archive: Path) -> Iterator[Member]:
+    """Yield each regular file of an archive, in its order; folders are passed over.
 
     Raises:
         StagebenchError: the archive is truncated or damaged, or a member is a link, a device, too large, or has a
             name that leads outside its folder.
     """
+    descriptor = os.open(archive, os.O_RDONLY)
+    try:
+        yield from _members(descriptor, os.fstat(descriptor).st_size, archive.as_posix())
+    finally:
+        os.close(descriptor)
+
+
+def contents(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, contents) of each regular file of an archive; errors are those of `members`."""
+    with archive.open("rb") as file:
+        for member in members(archive):
+            file.seek(member.offset)
+            yield member.name, file.read(member.size)
+
+
+def _members(descriptor: int, length: int, where: str) -> Iterator[Member]:
     overrides: dict[str, str] = {}
-    while header := file.read(_BLOCK):
+    position = 0
+    while header := os.pread(descriptor, _BLOCK, position):
         if len(header) < _BLOCK:
             raise StagebenchError(f"{where}: ends in the middle of a header: the archive is truncated; fetch it again")
-        if not any(header):
+        if header == _END:
             return
         _check(header, where)
         kind = header[156:157]
         name = overrides.get("path") or _name(header)
         size = int(overrides["size"]) if "size" in overrides else _number(header[124:136], where)
+        offset = position + _BLOCK
+        position = offset + -(-size // _BLOCK) * _BLOCK
         if kind in (b"x", b"g", b"L"):
-            if size > _MAX_HEADER_BYTES:
-                raise StagebenchError(f"{where}: an extended header of {size} bytes: the archive is damaged")
-            data = _contents(file, size, where, "an extended header")
-            if kind == b"L":
-                overrides["path"] = _text(data.rstrip(b"\0"))
-            elif kind == b"x":
-                overrides |= _pax(data, where)
+            overrides |= _extended(kind, os.pread(descriptor, min(size, _MAX_HEADER_BYTES), offset), size, where)
             continue
         overrides = {}
         _check_name(name, where)
@@ -66,15 +86,18 @@ def members(file: BinaryIO, where: str) -> Iterator[tuple[str, bytes]]:
             raise StagebenchError(f"{where}: the member {name} is {what}: refused, only files are extracted")
         if size > MAX_MEMBER_BYTES:
             raise StagebenchError(f"{where}: the member {name} has {size} bytes: refused, too large for an image")
-        yield name, _contents(file, size, where, name)
+        if offset + size > length:
+            raise StagebenchError(f"{where}: ends in the middle of {name}: the archive is truncated; fetch it again")
+        yield Member(name, offset, size)
 
 
-def _contents(file: BinaryIO, size: int, where: str, name: str) -> bytes:
-    padded = -(-size // _BLOCK) * _BLOCK
-    data = file.read(padded)
-    if len(data) < size:
-        raise StagebenchError(f"{where}: ends in the middle of {name}: the archive is truncated; fetch it again")
-    return data[:size]
+def _extended(kind: bytes, data: bytes, size: int, where: str) -> dict[str, str]:
+    """Return what an extended header says of the member after it; one for all members says nothing that is used."""
+    if size > len(data):
+        raise StagebenchError(f"{where}: an extended header of {size} bytes: the archive is damaged; fetch it again")
+    if kind == b"L":
+        return {"path": _text(data.rstrip(b"\0"))}
+    return _pax(data, where) if kind == b"x" else {}
 
 
 def _check(header: bytes, where: str) -> None:

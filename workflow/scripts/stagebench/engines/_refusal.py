@@ -32,7 +32,7 @@ def require_own(engine: Engine, engine_file: Path, build_record: Mapping[str, An
         for name, version in versions.items()
         if build_record["versions"].get(name) != version
     ]
-    if device.fingerprint(built_for) != device.fingerprint(here):
+    if device.differences(built_for, here, timed=False):
         differences.append(f"device {device.describe(built_for)} there, {device.describe(here)} here")
     if build_record["cell"]["batch"] != batch:
         differences.append(f"batch size {build_record['cell']['batch']} there, {batch} here")

@@ -36,6 +36,7 @@ def build_engine(
     preprocessing: Mapping[str, Any],
     options: Mapping[str, Any],
     cache_folder: Path | None = None,
+    tries_left: int = 0,
 ) -> None:
     """Build an engine in a child process and write its file and its record, whatever becomes of it.
 
@@ -45,9 +46,10 @@ def build_engine(
         device_record: what it is built for; a device that is not present is built for ahead of time.
         options: the engine's section of the config, without what only a run takes.
         cache_folder: where builds on the device may keep what they share.
+        tries_left: how often a scheduler would try again with more memory.
 
     Raises:
-        StagebenchError: this machine is not the device's.
+        StagebenchError: this machine is not the device's; memory ran out and there are tries left.
     """
     watch = records.Stopwatch()
     chosen = engines.get(engine)
@@ -67,7 +69,7 @@ def build_engine(
     if target["identity"]["present"]:
         device.require_same(target, device_record)
     payload = records.part_of(record)
-    status, reason, details = _attempt(chosen, source, out, spec, payload)
+    status, reason, details = _attempt(chosen, source, out, spec, payload, tries_left)
     if status == "ok":
         details = {"build": records.read_json(payload)}
     else:
@@ -92,6 +94,7 @@ def build_engine(
                 "batch": batch,
             },
             device=target["identity"],
+            ran_on=device.ran_on(),
             options=dict(options),
             **details,
         ),
@@ -99,7 +102,7 @@ def build_engine(
 
 
 def _attempt(
-    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path
+    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int
 ) -> tuple[records.Status, str | None, dict[str, Any]]:
     """Ask for support and build; return the status, the reason and what is known of a failure."""
     support = engine.support(spec.precision, spec.device)
@@ -114,6 +117,7 @@ def _attempt(
     except EngineUnavailableError as error:
         return "unavailable", str(error), {}
     if failure is not None:
+        failure.raise_if_worth_another_try(tries_left)
         details = {"signal": failure.signal, "peak_memory_bytes": failure.peak_memory_bytes}
         return "failed", failure.reason, details
     return "ok", None, {}

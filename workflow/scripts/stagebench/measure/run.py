@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
 from stagebench.gpu_memory import DeviceMemory
-from stagebench.measure import accuracy, memory, statistics
+from stagebench.measure import accuracy, memory, staging, statistics
 from stagebench.measure.feeding import Feeder, Files, Pixels, threads_to_feed
 from stagebench.measure.passes import Passes, run_passes, run_resident
 from stagebench.preprocessing import Preprocessing
+from stagebench.records import StagebenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +52,8 @@ def measure_inference(
     preprocessing: Mapping[str, Any],
     subset: int | None,
     measurement: Mapping[str, Any],
+    machine: Mapping[str, Any] | None = None,
+    tries_left: int = 0,
 ) -> None:
     """Measure a built engine over a data set and write its record and its raw samples.
 
@@ -61,11 +65,15 @@ def measure_inference(
         preprocessing: fields of `Preprocessing`.
         subset: how many validation images are used; None for all.
         measurement: repeats, cached_repeats, protocol and engine_options (what the engine's `open` takes).
+        machine: the device's local_scratch and share_node.
+        tries_left: how often a scheduler would try again with more memory.
 
     Raises:
-        StagebenchError: this machine is not the device's, or an artifact does not belong to the cell.
+        StagebenchError: this machine is not the device's, or an artifact does not belong to the cell; memory ran out
+            and there are tries left.
     """
     built = records.read_record(build_record)
+    _require_own_cell(engine_file, built["cell"], cell)
     dataset = records.read_record(dataset_record)
     inputs = {"engine": records.output_entry(built, "engine"), "manifest": records.output_entry(dataset, "manifest")}
     if pixels is not None and pixels_record is not None:
@@ -76,7 +84,7 @@ def measure_inference(
         engine_file=engine_file,
         built=built,
         device_record=device_record,
-        sources=(Files(manifest, rows, Preprocessing.model_validate(preprocessing)), pixels),
+        sources=_Sources(manifest, Preprocessing.model_validate(preprocessing), pixels),
         rows=rows,
         record=record,
         samples=samples,
@@ -86,6 +94,8 @@ def measure_inference(
             "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
         },
         measurement=measurement,
+        allowed=machine or {},
+        tries_left=tries_left,
     )
 
 
@@ -103,16 +113,18 @@ def measure_validation(
     preprocessing: Mapping[str, Any],
     subset: int | None,
     measurement: Mapping[str, Any],
+    machine: Mapping[str, Any] | None = None,
+    tries_left: int = 0,
 ) -> None:
     """Measure the model in torch, the reference, in the same way as an engine.
 
     Args:
         cell: device, model, precision and batch.
         architecture: importable callable, "package.module.callable".
-        preprocessing, subset, measurement: as for `measure_inference`; there is no cached pass.
+        preprocessing, subset, measurement, machine, tries_left: as for `measure_inference`; there is no cached pass.
 
     Raises:
-        StagebenchError: this machine is not the device's.
+        StagebenchError: this machine is not the device's; memory ran out and there are tries left.
     """
     dataset = records.read_record(dataset_record)
     rows = validation_rows(manifest, subset)
@@ -135,13 +147,14 @@ def measure_validation(
             architecture=architecture,
             preprocessing=dict(preprocessing),
             options={},
+            tries_left=tries_left,
         )
         _measure_cell(
             kind="validation",
             engine_file=engine_file,
             built=records.read_record(build_record),
             device_record=device_record,
-            sources=(Files(manifest, rows, Preprocessing.model_validate(preprocessing)), None),
+            sources=_Sources(manifest, Preprocessing.model_validate(preprocessing), None),
             rows=rows,
             record=record,
             samples=samples,
@@ -154,6 +167,26 @@ def measure_validation(
                 "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
             },
             measurement=measurement,
+            allowed=machine or {},
+            tries_left=tries_left,
+        )
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What a cell reads its images from, as the workflow keeps it."""
+
+    manifest: Path
+    preprocessing: Preprocessing
+    pixels: Path | None
+
+
+def _require_own_cell(engine_file: Path, built: Mapping[str, Any], cell: Mapping[str, Any]) -> None:
+    """Refuse an engine that was built for another cell: another device of the same hardware, for one."""
+    different = [f"{key} {built[key]} there, {value} here" for key, value in cell.items() if built[key] != value]
+    if different:
+        raise StagebenchError(
+            f"{engine_file}: foreign engine ({'; '.join(different)}); delete it with its record and make it anew"
         )
 
 
@@ -163,18 +196,25 @@ def _measure_cell(
     engine_file: Path,
     built: Mapping[str, Any],
     device_record: Path,
-    sources: tuple[Files, Path | None],
+    sources: _Sources,
     rows: Sequence[ManifestRow],
     record: Path,
     samples: Path,
     inputs: Mapping[str, Any],
     payload: Mapping[str, Any],
     measurement: Mapping[str, Any],
+    allowed: Mapping[str, Any],
+    tries_left: int,
 ) -> None:
-    """Run a cell in a child process that has the machine to itself, and write what became of it."""
+    """Run a cell in a child process that has the machine, or its part of it, to itself; write what became of it."""
     engine = engines.get(payload["cell"]["engine"])
-    envelope = {"inputs": inputs, "versions": records.versions(*engine.distributions), **payload}
-    with exclusive.machine():
+    envelope = {
+        "inputs": inputs,
+        "versions": records.versions(*engine.distributions),
+        "ran_on": device.ran_on(),
+        **payload,
+    }
+    with exclusive.share() if allowed.get("share_node") else exclusive.machine():
         watch = records.Stopwatch()
         status, reason = built["status"], built["reason"]
         details: dict[str, Any] = {}
@@ -185,18 +225,19 @@ def _measure_cell(
                 f"built ahead of time for {device.describe(machine['identity'])}; run it on a machine with such a GPU"
             )
         if status == "ok":
-            device.require_same(machine, device_record)
+            device.require_same(machine, device_record, timed=True)
+            place = _place(sources, rows, allowed.get("local_scratch"))
             try:
                 failure = supervise.run(
                     _measure_here,
                     kind=kind,
                     engine_file=engine_file,
                     built=built,
-                    sources=sources,
+                    sources=(Files(place.manifest, rows, sources.preprocessing), place.pixels),
                     rows=rows,
                     record=record,
                     samples=samples,
-                    envelope=envelope,
+                    envelope={**envelope, "read_from": place.describe()},
                     measurement=measurement,
                     memory_bytes=machine["identity"]["memory_bytes"],
                     watch=watch,
@@ -208,6 +249,7 @@ def _measure_cell(
             else:
                 if failure is None:
                     return
+                failure.raise_if_worth_another_try(tries_left)
                 status, reason = "failed", failure.reason
                 details = {"signal": failure.signal, "peak_memory_bytes": failure.peak_memory_bytes}
         _write_samples(samples, {})
@@ -223,6 +265,13 @@ def _measure_cell(
                 **details,
             ),
         )
+
+
+def _place(sources: _Sources, rows: Sequence[ManifestRow], scratch: str | None) -> staging.Place:
+    """Return where the images are read from; on the machine's own disk they are there when this returns."""
+    if scratch is None:
+        return staging.in_place(sources.manifest, sources.pixels)
+    return staging.stage(sources.manifest, rows, sources.pixels, scratch)
 
 
 def _measure_here(
@@ -242,8 +291,7 @@ def _measure_here(
     """Measure in this process; the record and the samples are its only results."""
     cell = envelope["cell"]
     files, pixels = sources
-    if len(rows) * measurement["repeats"] >= resample.WORTHWHILE:
-        resample.load_kernels()
+    resample.load_kernels()  # however few the images are: what is timed is the same code for every data set
     memory.forget_peak()
     before = gpu.snapshot()
     sampled = DeviceMemory()

@@ -91,8 +91,8 @@ def _shared_cores(record: Mapping[str, Any], whole: float, core: float, cpu_s: f
     if whole < _EXPLAINS * possible:
         spent = record["breakdown"]
         text += (
-            f" (beyond that, the loop waited {_share(spent, 'wait_input')} of the time for input: a request of "
-            "this batch size leaves cores idle between decoding and computing)"
+            f". The rest is waiting for one another: {_share(spent, 'wait_input')} of the time the loop waited for "
+            f"input, {_share(spent, 'wait_engine')} for the engine"
         )
     return f"{text}. {_cores(needed)} more for the input would let it reach {rate(core)}."
 

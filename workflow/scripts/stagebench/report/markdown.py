@@ -11,7 +11,7 @@ import jinja2
 from stagebench.records import read_record, replacing
 from stagebench.report import definitions, limits, reference, results
 from stagebench.report.chain import Row, load_rows
-from stagebench.report.provenance import datasets, files, stage_times
+from stagebench.report.provenance import datasets, files, places, stage_times
 
 #: Where the templates lie: workflow/report beside workflow/scripts.
 TEMPLATES = Path(__file__).resolve().parents[3] / "report"
@@ -66,6 +66,7 @@ def _write(
         "limits": limits.sentences(rows),
         "breakdown": limits.breakdown_table(rows),
         "startup": limits.startup_table(rows),
+        "places": places(rows),
         "times": stage_times(rows),
         "datasets": datasets(rows),
         "files": files(rows),

@@ -36,6 +36,39 @@ def stage_times(rows: Sequence[Row]) -> str:
     return formatting.table(headers, lines, left=4)
 
 
+def places(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Return where the measured rows ran and from where they read: device -> label -> text."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if not row.ok:
+            continue
+        entry = found.setdefault(str(row.cell["device"]), {"Measured on": [], "Images read from": []})
+        for record in (row.records.get(stage, {}) for stage in ("validation", "inference")):
+            for label, text in (
+                ("Measured on", _machine(record.get("ran_on"))),
+                ("Images read from", _folder(record.get("read_from"))),
+            ):
+                if text and text not in entry[label]:
+                    entry[label].append(text)
+    return {
+        device: {label: "; ".join(texts) for label, texts in entry.items() if texts} for device, entry in found.items()
+    }
+
+
+def _machine(ran_on: Any) -> str:
+    if not ran_on:
+        return ""
+    card = f", {ran_on['gpu']['name']} {ran_on['gpu']['uuid']}" if ran_on["gpu"] else ""
+    return f"{ran_on['host']} ({len(ran_on['cpus'])} CPUs{card})"
+
+
+def _folder(read_from: Any) -> str:
+    if not read_from:
+        return ""
+    staged = ", copied to the machine's own disk before" if read_from["staged"] else ""
+    return f"`{read_from['folder']}` ({read_from['file_system']}{staged})"
+
+
 def datasets(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return what the records say of each data set, once: name, images, classes, archive, subset and photographs."""
     found: dict[str, dict[str, Any]] = {}

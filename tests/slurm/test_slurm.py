@@ -1,0 +1,195 @@
+"""The workflow on a real Slurm: what a user of a cluster relies on, asserted from Slurm's own records.
+
+The embedded default runs through the cluster all the while; the tests before the last one share the node with it.
+Memory limits are scheduled here, not enforced: that takes control groups.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+
+import pytest
+from cluster import NODE, output, until
+from workflow_project import Project, copy_of_repository
+
+pytestmark = pytest.mark.slurm
+
+TIMED = ("run_inference", "run_validation")
+ON_DEVICES = {"probe_device", "build_engine", *TIMED}
+# The columns of table.csv that no clock decides.
+STEADY = ("device", "model", "engine", "precision", "bs", "acc_infer", "acc_val", "status", "note")
+
+
+def table(project: Project) -> list[dict[str, str]]:
+    with (project.folder / "results/table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def state_of(project, rule: str, state: str):
+    """The first job of a rule in that state, or None."""
+    return next((job for job in project.jobs(rule) if job["JobState"] == state), None)
+
+
+def test_a_drained_node_delays_and_a_cancelled_job_is_tried_again(default_run, tiny, cluster):
+    output("scontrol", "update", f"nodename={NODE}", "state=drain", "reason=maintenance")
+    run = tiny.submit("results/report.md")
+    until("a job that waits", lambda: state_of(tiny, "probe_device", "PENDING") is not None, 60)
+    until("Slurm's reason", lambda: "DRAINED" in output("squeue", "-h", "-t", "PD", "-o", "%r"), 60)
+    assert not (tiny.folder / "results/report.md").exists()
+    output("scontrol", "update", f"nodename={NODE}", "state=resume")
+
+    until("a job that measures", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 200)
+    cancelled = state_of(tiny, "run_inference", "RUNNING")
+    output("scancel", cancelled["JobId"])
+    said = run.finish()
+    assert "CANCELLED" in said
+    again = [job for job in tiny.jobs("run_inference") if job["Comment"] == cancelled["Comment"]]
+    assert [job["JobState"] for job in again] == ["CANCELLED", "COMPLETED"]
+    assert [row["status"] for row in table(tiny)] == ["ok", "ok"]
+
+
+def test_two_devices_are_kept_apart(tiny):
+    """Each has a probe, an engine and a row of its own; data and models were prepared once, before."""
+    rows = table(tiny)
+    assert [row["device"] for row in rows] == ["local", "other"]
+    ran = [job for job in tiny.jobs() if job["JobState"] == "COMPLETED"]
+    assert {job.rule for job in ran} == ON_DEVICES
+    for rule in ON_DEVICES:
+        jobs = [job for job in ran if job.rule == rule]
+        partitions = {job["Comment"].split("wildcards_")[1].split("_")[0]: job["Partition"] for job in jobs}
+        assert partitions == {"local": "main", "other": "other"}
+    # `local` is the node that the probe got, and the others are sent to it; any node serves `other`.
+    assert {job["ReqNodeList"] for job in ran if job["Partition"] == "main" and job.rule != "probe_device"} == {NODE}
+    assert {job["ReqNodeList"] for job in ran if job["Partition"] == "other"} == {"(null)"}
+    report = (tiny.folder / "results/report.md").read_text()
+    assert "### local" in report
+    assert "### other" in report
+    assert f"* Measured on: {NODE}" in report
+    read = re.findall(r"^\* Images read from: `(.*?)` \((.*)\)$", report, flags=re.MULTILINE)
+    assert read[0][0] == "results/datasets/sample"
+    assert read[1][0].startswith(f"{tiny.folder}/scratch/stagebench-")
+    assert read[1][1].endswith("copied to the machine's own disk before")
+
+
+def test_foreign_engines_and_foreign_hardware_are_refused(tiny):
+    place = "tiny/onnxruntime/fp32/batch4"
+    for suffix in (".engine", ".json"):
+        own = tiny.folder / f"results/engines/local/{place}{suffix}"
+        shutil.copy(own, own.with_suffix(suffix + ".own"))
+        shutil.copy(tiny.folder / f"results/engines/other/{place}{suffix}", own)
+    record = tiny.folder / "results/devices/other.json"
+    before = record.read_text()
+    described = json.loads(before)
+    described["identity"]["cpu"] = "Another CPU"
+    record.write_text(json.dumps(described))
+    targets = [f"results/inference/{device}/{place}.json" for device in ("local", "other")]
+    run = tiny.submit(*targets, "--retries", "0", "--forcerun", "run_inference")
+    try:
+        assert run.wait() != 0
+        said = run.log.read_text()
+        assert "foreign engine (device other there, local here)" in said
+        assert re.search(r"describes Another CPU, .* but this job runs on .*\(different: cpu\)", said)
+    finally:
+        record.write_text(before)
+        for suffix in (".engine", ".json"):
+            own = tiny.folder / f"results/engines/local/{place}{suffix}"
+            own.with_suffix(suffix + ".own").replace(own)
+
+
+def test_gpu_jobs_ask_for_the_gpu_and_know_which_they_were_given(tiny):
+    tiny.two_devices(cases={"devices": ["local"], "engines": ["tensorrt"], "batch_sizes": [4, 8]})
+    targets = [f"results/inference/local/tiny/tensorrt/fp32/batch{batch}.json" for batch in (4, 8)]
+    tiny.submit(*targets).finish()
+    asked = [job for job in tiny.jobs() if "tensorrt" in job["Comment"]]
+    assert {job.rule for job in asked} == {"build_engine", "run_inference"}
+    for job in asked:
+        assert "gpu:1" in job["TresPerJob"]
+        assert "gres/gpu=1" in job["TRES"]
+    for target in targets:
+        record = json.loads((tiny.folder / target).read_text())
+        assert record["status"] == "unavailable"  # it is only counted: there is no driver
+        assert record["ran_on"]["gpus_given"] == "0"
+    assert_apart(asked, asked)
+
+
+def test_too_little_time_is_reported_and_grows_and_an_interrupted_run_goes_on(tiny):
+    target = "results/inference/local/tiny/onnxruntime/fp32/batch4.json"
+    # So many passes that no limit of this test is enough, and a limit of as many minutes as the attempt's number.
+    tiny.two_devices(measurement={"repeats": 10_000_000})
+    tiny.edit_profile(lambda profile: profile["set-resources"]["run_inference"].update(runtime="attempt"))
+    done = len(tiny.jobs())
+    run = tiny.submit(target)
+    until("the end of the first attempt", lambda: state_of(tiny, "run_inference", "TIMEOUT") is not None, 200)
+    until("the second attempt", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 100)
+    first, second = [job for job in tiny.jobs()[done:] if job.rule == "run_inference"]
+    assert (first["TimeLimit"], second["TimeLimit"]) == ("00:01:00", "00:02:00")
+    assert (memory(second), memory(first)) == (2 * memory(first), memory(first))
+
+    assert run.interrupt() != 0
+    said = run.log.read_text()
+    assert "'TIMEOUT'" in said
+    assert re.search(r"rule run_inference was ended from outside \(SIGTERM\) after \d+ s; it had runtime=1 min", said)
+    until("its jobs", lambda: {job["JobState"] for job in tiny.jobs()} & {"RUNNING", "PENDING"} == set(), 30)
+    assert tiny.jobs()[-1]["JobState"] == "CANCELLED"
+
+    tiny.two_devices()
+    tiny.edit_profile()
+    done = len(tiny.jobs())
+    tiny.submit("results/report.md").finish()
+    assert {job.rule for job in tiny.jobs()[done:]} == {"run_inference"}
+    assert [row["status"] for row in table(tiny)] == ["ok", "ok"]
+
+
+def memory(job) -> int:
+    """The memory that a job asked for, in MB."""
+    return int(re.search(r"mem=(\d+)M", job["TRES"])[1])
+
+
+def assert_apart(timed, others) -> None:
+    """No timed job ran while another one did."""
+    for one in timed:
+        for other in others:
+            if one["JobId"] != other["JobId"] and other["StartTime"] != "Unknown":
+                assert one["EndTime"] <= other["StartTime"] or other["EndTime"] <= one["StartTime"], (one, other)
+
+
+def test_the_embedded_default_reports_what_a_local_run_reports(default_run, tiny, repository, tmp_path):
+    project, run = default_run
+    local = Project(tmp_path / "project")
+    copy_of_repository(repository, local.folder)
+    shutil.copy(project.folder / project.config, local.folder)
+    cores = str(os.cpu_count())
+    arguments = ["--cores", cores, "results/report.md", "--configfile", project.config]
+    done = local.command(sys.executable, "-m", "snakemake", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run.finish()
+
+    jobs = project.jobs()
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    timed = [job for job in jobs if job.rule in TIMED]
+    assert len(timed) == 5
+    assert {job["OverSubscribe"] for job in timed} == {"NO"}
+    assert {job["NumCPUs"] for job in timed} == {cores}
+    assert_apart(timed, [*jobs, *tiny.jobs()])
+
+    here, there = table(local), table(project)
+    assert [[row[name] for name in STEADY] for row in there] == [[row[name] for name in STEADY] for row in here]
+    assert {row["status"] for row in there} == {"ok"}
+    reports = [(each.folder / "results/report.md").read_text() for each in (project, local)]
+    for section in ("Where it comes from", "What each figure means"):
+        # Data set, photographs, and every file behind the rows with its digest.
+        assert len({section_of(report, section) for report in reports}) == 1
+    assert headings(reports[0]) == headings(reports[1])
+
+
+def headings(report: str) -> list[str]:
+    return re.findall(r"^#+ .*$", report, flags=re.MULTILINE)
+
+
+def section_of(report: str, title: str) -> str:
+    return re.search(rf"^## {title}$(.*?)(?=^## |\Z)", report, flags=re.MULTILINE | re.DOTALL)[1]
