@@ -65,7 +65,7 @@ def build(
 
     Args:
         trt: the module: tensorrt or tensorrt_rtx.
-        cancelled: once it is set, the build breaks off, as it does after SIGINT and SIGTERM.
+        cancelled: once it is set, the build breaks off. So it does after SIGINT and SIGTERM, which then take effect.
 
     Raises:
         EngineUnavailableError: there is no usable CUDA.
