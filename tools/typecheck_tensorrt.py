@@ -39,13 +39,16 @@ implicit_reexport = True
 [mypy-cuda.bindings.*,pynvml.*]
 ignore_missing_imports = True
 """
-# Names that 11 and TensorRT-RTX no longer have: a check that lets them pass checks nothing.
+# Names that 11 and TensorRT-RTX no longer have, and one that cuda.core never had: a check that lets them pass checks
+# nothing.
 _REMOVED = """import tensorrt
+from cuda.core import Device
 from stagebench.engines._tensorrt_api import TensorRT
 def removed(trt: TensorRT, config: tensorrt.IBuilderConfig, engine: tensorrt.ICudaEngine) -> None:
     config.set_flag(trt.BuilderFlag.FP16)
     config.int8_calibrator = None
     print(engine.device_memory_size)
+    Device(0).set_courant()
 """
 # Methods that work without being in the bindings' own tables.
 _MISSING = {
@@ -80,8 +83,9 @@ def fits(library: Bindings, rtx: Bindings, folder: Path) -> bool:
     removed = stubs / "removed.py"
     removed.write_text(_REMOVED)
     missing = mypy(config, removed).count("[attr-defined]")
-    if missing != (0 if library.version.startswith("10.") else 3):
-        raise SystemExit(f"{library.name}: the check finds {missing} of 3 names that only TensorRT 10 has")
+    wanted = 1 if library.version.startswith("10.") else 4
+    if missing != wanted:
+        raise SystemExit(f"{library.name}: the check finds {missing} of {wanted} names that do not exist")
     return found.startswith("Success")
 
 

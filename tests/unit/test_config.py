@@ -45,6 +45,14 @@ def test_the_overlay_for_imagenet_contains_the_two_published_rows(repository, de
     assert config.models["resnet50"].weights.sha256.startswith("0676ba61")
 
 
+def test_the_overlay_for_absent_cards_asks_for_every_precision_and_builds_by_tensorrt_rtx(repository, default):
+    overlay = yaml.safe_load((repository / "config/ahead-of-time.yaml").read_text())
+    config = load({**default, **overlay, "cases": {**default["cases"], **overlay["cases"]}})
+    assert config.cases.precisions == ["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
+    assert {config.devices[name].compute_capability for name in config.cases.devices} == {"8.0", "8.9", "12.0"}
+    assert config.cases.engines == ["tensorrt_rtx"]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "parts"),
     [

@@ -1,5 +1,6 @@
 """Risky work in a child: whatever ends the child becomes a value."""
 
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -30,6 +31,12 @@ def take_memory():
 
 def fail():
     raise RuntimeError("first line\nsecond line")
+
+
+def fail_and_abort():
+    """As a library may that meets a broken card again when it is unloaded."""
+    multiprocessing.util.Finalize(None, os.abort, exitpriority=1)
+    raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
 
 def refuse():
@@ -72,6 +79,12 @@ def test_an_error_of_a_library_becomes_a_reason_of_one_line():
     failure = supervise.run(fail)
     assert failure.reason == "RuntimeError: first line"
     assert failure.signal is None
+
+
+def test_an_error_is_told_though_the_process_dies_of_a_signal_after_it():
+    failure = supervise.run(fail_and_abort)
+    assert failure.reason == "RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS (then killed by SIGABRT)"
+    assert failure.signal == "SIGABRT"
 
 
 def test_an_error_for_the_user_is_raised_as_it_was():

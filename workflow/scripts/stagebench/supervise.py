@@ -51,7 +51,8 @@ class Failure:
 
 
 def _child(sender: Connection, function: Callable[..., None], arguments: dict[str, Any]) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the parent says when it is ended is said once
+    for number in (signal.SIGTERM, signal.SIGINT):  # what the parent says when it is ended is said once
+        signal.signal(number, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     try:
@@ -120,6 +121,8 @@ def run(function: Callable[..., None], **arguments: Any) -> Failure | None:
         name = signal.Signals(os.WTERMSIG(status)).name
         if name in _FROM_OUTSIDE:
             raise StagebenchError(f"ended from outside ({name}): nothing was recorded; run it again")
+        if message:  # a library can end the process yet when it is unloaded after an error, which is told all the same
+            return Failure(f"{message} (then killed by {name})", name, peak)
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return Failure(f"killed by {name}{hint} at a peak of {peak / 2**30:.2f} GiB", name, peak)
     return Failure(message or f"ended with exit code {os.WEXITSTATUS(status)}", None, peak)

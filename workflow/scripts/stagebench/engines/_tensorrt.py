@@ -88,7 +88,9 @@ class TensorRTEngine(Engine):
             batch=spec.batch,
             crop=spec.preprocessing.crop,
             tf32=spec.precision == "tf32",
-            target=None if present else identity["gpu"]["compute_capability"],
+            # TensorRT-RTX builds for what is named, and says so where it has no such target (an H100, say).
+            target=identity["gpu"]["compute_capability"] if self.ahead_of_time else None,
+            present=present,
             options=spec.options,
             timing_cache=cache,
         )

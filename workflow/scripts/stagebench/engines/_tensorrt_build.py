@@ -48,8 +48,10 @@ class Plan:
     batch: int
     crop: int
     tf32: bool
-    #: Compute capability to build for on a machine without the device ("8.0"); None for the device of this machine.
+    #: Compute capability to build for ("8.0"), by a library that can; None for the device of this machine.
     target: str | None
+    #: Whether the device is in this machine, so that the engine can be loaded and inspected.
+    present: bool
     #: The config's `engines.<name>` without what is decided at run time.
     options: Mapping[str, Any]
     #: Timing cache to use and to complete; None for a library without one.
@@ -63,7 +65,7 @@ def build(
 
     Args:
         trt: the module: tensorrt or tensorrt_rtx.
-        cancelled: once it is set, the build breaks off, as it does after SIGINT and SIGTERM.
+        cancelled: once it is set, the build breaks off. So it does after SIGINT and SIGTERM, which then take effect.
 
     Raises:
         EngineUnavailableError: there is no usable CUDA.
@@ -94,7 +96,7 @@ def build(
             raise _refusal(messages)
         out.write_bytes(serialised)
         stored = _tensorrt_cache.store(config, plan.timing_cache, cache)
-        engine = _tensorrt_inspect.inspect(trt, serialised, messages) if plan.target is None else None
+        engine = _tensorrt_inspect.inspect(trt, serialised, messages) if plan.present else None
     return {
         "library": trt.__name__,
         "target": plan.target or "this device",
@@ -167,13 +169,13 @@ def _name(member: object) -> str:
 
 
 def _set_target(trt: TensorRT, config: tensorrt.IBuilderConfig, capability: str) -> None:
-    """Aim at a device that is not here; only tensorrt_rtx can."""
+    """Aim at a kind of device, be it here or not; only tensorrt_rtx can."""
     name = "SM" + capability.replace(".", "")
     known = cast("TensorRTRTX", trt).ComputeCapability if hasattr(trt, "ComputeCapability") else None
     if known is None or not hasattr(known, name):
         names = ", ".join(entry for entry in getattr(known, "__members__", {}) if entry.startswith("SM"))
         raise EngineUnsupportedError(
-            f"{trt.__name__} has no target {name} (it has {names or 'none'}): build on the device itself"
+            f"{trt.__name__} has no target {name} (it has {names or 'none'}): use tensorrt, on the device itself"
         )
     aimed = cast("tensorrt_rtx.IBuilderConfig", config)
     aimed.num_compute_capabilities = 1

@@ -37,13 +37,21 @@ def store(config: tensorrt.IBuilderConfig, path: Path | None, used: dict[str, An
     cache = config.get_timing_cache() if used is not None else None
     if path is None or used is None or cache is None:
         return used
+    try:
+        return {**used, "sha256_after": _keep(config, path, cache)}
+    except OSError as error:  # the engine is built, and good without
+        return {**used, "not_kept": str(error)}
+
+
+def _keep(config: tensorrt.IBuilderConfig, path: Path, cache: tensorrt.ITimingCache) -> str:
+    """Write a cache, with what other builds have put into its file meanwhile; return the digest of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
-        if path.is_file():  # what other builds have learned meanwhile
+        if path.exists():
             others = config.create_timing_cache(path.read_bytes())
             if others is not None:
                 cache.combine(others, ignore_mismatch=False)
         content = bytes(cache.serialize())
         with replacing(path) as part:
             part.write_bytes(content)
-    return {**used, "sha256_after": hashlib.sha256(content).hexdigest()}
+    return hashlib.sha256(content).hexdigest()

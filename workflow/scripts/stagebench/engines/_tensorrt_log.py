@@ -123,16 +123,24 @@ def progress_monitor(trt: TensorRT, label: str, cancelled: threading.Event) -> t
 
 @contextmanager
 def stopped_by_signals(cancelled: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set `cancelled` while the block runs, in place of an exception.
+    """Let SIGINT and SIGTERM set `cancelled` while the block runs; they take effect when it has ended.
 
     The library calls the monitor from C++ code, through which an exception must not pass.
     """
     if threading.current_thread() is not threading.main_thread():  # others may not set handlers
         yield
         return
-    before = {number: signal.signal(number, lambda *_: cancelled.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        cancelled.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for arrived in came[:1]:
+            signal.raise_signal(arrived)
