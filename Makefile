@@ -22,7 +22,7 @@ test-gpu: $(VENV)/.dev  ## run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests -m gpu $(PYTEST_ARGS)
 
 bench-data: $(VENV)/.dev  ## measure the data side at ImageNet's size against tar, md5sum and torchvision
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py $(PARTS)
 
 lint: $(VENV)/.dev  ## ruff, mypy, snakefmt and Snakemake's linter
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ import numpy as np
 
 from stagebench import device, engines, exclusive, gpu, records, supervise
 from stagebench.dataset import resample
-from stagebench.dataset.manifest import validation_rows
+from stagebench.dataset.manifest import list_digest, validation_rows
 from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
@@ -82,7 +82,7 @@ def measure_inference(
         inputs=inputs,
         payload={
             "cell": dict(cell),
-            "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
+            "dataset": _dataset(manifest, rows, subset),
         },
         measurement=measurement,
     )
@@ -150,10 +150,15 @@ def measure_validation(
             },
             payload={
                 "cell": {**cell, "engine": "torch"},
-                "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
+                "dataset": _dataset(manifest, rows, subset),
             },
             measurement=measurement,
         )
+
+
+def _dataset(manifest: Path, rows: Sequence[ManifestRow], subset: int | None) -> dict[str, Any]:
+    """Say which images were measured."""
+    return {"name": manifest.parent.name, "images": len(rows), "subset": subset, "images_sha256": list_digest(rows)}
 
 
 def _measure_cell(
