@@ -77,11 +77,23 @@ def devkit(path, labels, wnids):
     return path
 
 
-def test_a_development_kit_that_agrees_is_accepted(tmp_path):
+def test_a_development_kit_that_agrees_is_accepted(tmp_path, monkeypatch, caplog):
     known = imagenet.load()
     kit = devkit(tmp_path / "kit.tar.gz", known.labels, known.wnids)
     assert imagenet.read_devkit(kit) == known
     resolve("imagenet", str(kit))
+    assert f"agrees with the labels; its MD5 is {records.digest(kit, 'md5')}" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(imagenet, "DEVKIT_MD5", records.digest(kit, "md5"))
+    resolve("imagenet", str(kit))
+    assert not caplog.text
+
+
+def test_a_development_kit_with_another_class_is_refused(tmp_path):
+    known = imagenet.load()
+    kit = devkit(tmp_path / "kit.tar.gz", known.labels, (*known.wnids[:-1], "n99999999"))
+    with pytest.raises(StagebenchError, match="n99999999, which ImageNet's 1000 classes have not"):
+        resolve("imagenet", str(kit))
 
 
 def test_a_development_kit_that_differs_is_refused_with_the_image(tmp_path):
