@@ -29,7 +29,7 @@ bench-tuning: $(VENV)/.dev  ## measure the settings of the engines on CPUs again
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/tuning.py
 
 bench-data: $(VENV)/.dev  ## measure the data side at ImageNet's size against tar, md5sum and torchvision
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/data.py $(PARTS)
 
 bench-resources: $(VENV)/.dev  ## measure the memory and the time that each rule takes
 	$(BIN)/python benchmarks/resources.py

@@ -8,7 +8,7 @@ import pytest
 from common import pack_archive
 
 from stagebench import records
-from stagebench.dataset import archive, space
+from stagebench.dataset import archive, space, tarstream
 from stagebench.dataset.archive import extract_archive
 from stagebench.dataset.manifest import calibration_rows, image_path, read_manifest, validation_rows
 from stagebench.dataset.photographs import PHOTOGRAPHS
@@ -108,6 +108,24 @@ def test_an_unsafe_member_is_refused_and_nothing_is_left(extra, words, place, jp
     assert not place["images"].exists()
     assert not place["manifest"].exists()
     assert not list(place["images"].parent.glob("**/outside.JPEG"))
+
+
+def test_a_member_too_large_for_an_image_is_refused(place, jpegs, monkeypatch):
+    monkeypatch.setattr(tarstream, "MAX_MEMBER_BYTES", 1000)
+    pack_archive(place["archive"], jpegs.items())
+    with pytest.raises(StagebenchError, match=r"sample_fit_00000001\.JPEG has \d+ bytes: refused, too large"):
+        extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
+
+
+@pytest.mark.parametrize("place_of_damage", [0, 100, 130, 150])
+def test_a_damaged_header_is_noticed(place_of_damage, place, jpegs):
+    pack_archive(place["archive"], jpegs.items())
+    data = bytearray(place["archive"].read_bytes())
+    data[place_of_damage] ^= 0x01
+    place["archive"].write_bytes(data)
+    with pytest.raises(StagebenchError, match="not a tar archive, or damaged"):
+        extract_archive(**place, labels="sample", expected=32)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

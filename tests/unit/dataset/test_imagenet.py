@@ -1,5 +1,6 @@
 """ImageNet's labels, its development kit, and folders of images that are extracted already."""
 
+import hashlib
 import io
 import os
 import re
@@ -14,8 +15,18 @@ from stagebench import records
 from stagebench.dataset import imagenet
 from stagebench.dataset.folder import link_folder
 from stagebench.dataset.labels import resolve
-from stagebench.dataset.manifest import read_manifest
+from stagebench.dataset.manifest import (
+    ManifestRow,
+    calibration_rows,
+    read_manifest,
+    validation_rows,
+    write_manifest,
+)
 from stagebench.records import StagebenchError
+
+# The lists that results were made with: digests of their paths. They may never change.
+SUBSET = "267ce084fb988cb4"
+CALIBRATION = "0ae2bc63cd8dc8bb"
 
 
 def test_there_are_fifty_of_each_class():
@@ -66,11 +77,23 @@ def devkit(path, labels, wnids):
     return path
 
 
-def test_a_development_kit_that_agrees_is_accepted(tmp_path):
+def test_a_development_kit_that_agrees_is_accepted(tmp_path, monkeypatch, caplog):
     known = imagenet.load()
     kit = devkit(tmp_path / "kit.tar.gz", known.labels, known.wnids)
     assert imagenet.read_devkit(kit) == known
     resolve("imagenet", str(kit))
+    assert f"agrees with the labels; its MD5 is {records.digest(kit, 'md5')}" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(imagenet, "DEVKIT_MD5", records.digest(kit, "md5"))
+    resolve("imagenet", str(kit))
+    assert not caplog.text
+
+
+def test_a_development_kit_with_another_class_is_refused(tmp_path):
+    known = imagenet.load()
+    kit = devkit(tmp_path / "kit.tar.gz", known.labels, (*known.wnids[:-1], "n99999999"))
+    with pytest.raises(StagebenchError, match="n99999999, which ImageNet's 1000 classes have not"):
+        resolve("imagenet", str(kit))
 
 
 def test_a_development_kit_that_differs_is_refused_with_the_image(tmp_path):
@@ -158,3 +181,40 @@ def test_an_empty_folder_is_named(tmp_path, place):
     (tmp_path / "mine").mkdir()
     with pytest.raises(StagebenchError, match="it holds nothing"):
         link(tmp_path / "mine", place)
+
+
+@pytest.fixture(scope="module")
+def validation_set(tmp_path_factory):
+    """The manifest of ImageNet's validation set, without the images."""
+    known = imagenet.load()
+    manifest = tmp_path_factory.mktemp("imagenet") / "manifest.csv"
+    write_manifest(
+        manifest,
+        (
+            ManifestRow(f"images/{wnid}/ILSVRC2012_val_{number:08d}.JPEG", label, wnid, "val", 1, "0" * 64)
+            for number, label in enumerate(known.labels, 1)
+            for wnid in [known.wnids[label]]
+        ),
+    )
+    return manifest
+
+
+def digest_of(rows):
+    return hashlib.sha256("\n".join(row.path for row in rows).encode()).hexdigest()[:16]
+
+
+def test_subsets_are_fixed_and_balanced_over_the_classes(validation_set):
+    subset = validation_rows(validation_set, 5000)
+    assert set(Counter(row.label for row in subset).values()) == {5}
+    assert len(Counter(row.label for row in validation_rows(validation_set, 1500))) == 1000
+    smaller = validation_rows(validation_set, 1000)
+    assert {row.path for row in smaller} < {row.path for row in subset}
+    assert digest_of(smaller) == SUBSET
+
+
+def test_the_calibration_list_is_fixed_and_comes_from_the_validation_images(validation_set):
+    rows = calibration_rows(validation_set)
+    assert len(rows) == 500
+    assert len({row.label for row in rows}) == 500
+    assert digest_of(rows) == CALIBRATION
+    assert len(validation_rows(validation_set, None)) == 50_000  # excluded from nothing

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+# tqdm's monitor is a thread that refreshes idle bars; a process with threads had better not fork, as stages do.
+tqdm.monitor_interval = 0
 
 
 def start(log: Path) -> None:

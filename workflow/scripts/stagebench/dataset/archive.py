@@ -66,9 +66,14 @@ def extract_archive(
             folder, archive.stat().st_size, what="the extraction", advice="name a folder of extracted images by path"
         )
         rows = _extract(archive, folder, images.name, kind, expected, min(workers, len(os.sched_getaffinity(0))))
-    inputs = {"archive": records.output_entry(source, "archive")}
+    inputs = {"archive": records.output_entry(source, "archive"), **devkit_entry(devkit)}
     notes = {key: source[key] for key in ("photographs",) if key in source}
     write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, notes=notes)
+
+
+def devkit_entry(devkit: str | None) -> dict[str, Any]:
+    """Return the entry of a development kit for a record's `inputs`, if there is one."""
+    return {} if devkit is None else {"devkit": records.describe(Path(devkit).expanduser())}
 
 
 def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int, workers: int) -> list[ManifestRow]:

@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from stagebench import records
 from stagebench.dataset import transfer
-from stagebench.dataset.transfer import Digests, download, without_credentials
+from stagebench.dataset.transfer import Digest, download, without_credentials
 from stagebench.records import StagebenchError, part_of, replacing
 
 _log = logging.getLogger(__name__)
 
 
-def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Digests:
+def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Digest:
     """Bring the file at an address (https or file; http on this machine) to `out` and check its digest.
 
     A download that broke off goes on where it stopped, in this run and in the next one. A file with another digest is
@@ -35,11 +35,11 @@ def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Diges
     if expected and kept.is_file():
         _log.info("%s has the digest that is expected now", kept)
         kept.replace(out)
-        return Digests.of_file(out, "check")
+        return Digest.of_file(algorithm, out)
     part = part_of(out)
-    digests = download(url, part, resume_unmarked=expected is not None)
+    digest = download(url, part, algorithm=algorithm, resume_unmarked=expected is not None)
     transfer.forget(part)
-    found = digests.of(algorithm)
+    found = digest.hex()
     if expected is not None and found != expected:
         aside = _aside(out, algorithm, found)
         part.replace(aside)
@@ -48,16 +48,16 @@ def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Diges
             f"as {aside}: correct the digest or the address"
         )
     part.replace(out)
-    return digests
+    return digest
 
 
-def copy(source: Path, out: Path, *, algorithm: str, expected: str | None) -> Digests:
+def copy(source: Path, out: Path, *, algorithm: str, expected: str | None) -> Digest:
     """Copy a local file to `out` and check its digest; arguments and errors are those of `fetch`."""
     _require_file(source)
-    digests = _checked(source, algorithm, expected)
+    digest = _checked(source, algorithm, expected)
     with replacing(out) as part:
         shutil.copyfile(source, part)
-    return digests
+    return digest
 
 
 def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | None, md5: str | None) -> None:
@@ -77,17 +77,17 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
     local = Path(path).expanduser() if path is not None else local_path(url or "")
     if local is not None:
         _require_file(local)
-        digests = _checked(local, "md5", md5)
+        digest = _checked(local, "md5", md5)
         _link(local, archive)
     else:
-        digests = fetch(url or "", archive, algorithm="md5", expected=md5)
-    entry = {"path": archive.as_posix(), "sha256": digests.of("sha256"), "bytes": digests.length}
+        digest = fetch(url or "", archive, algorithm="md5", expected=md5)
+    entry = {"path": archive.as_posix(), "md5": digest.hex(), "bytes": digest.length}
     records.write_json(
         record,
         records.make_record(
             "archive",
             watch=watch,
-            outputs={"archive": entry | {"md5": digests.of("md5")}},
+            outputs={"archive": entry},
             source=str(local) if local is not None else without_credentials(url or ""),
             fetched=True,
         ),
@@ -110,14 +110,14 @@ def local_path(url: str) -> Path | None:
     raise StagebenchError(f"{without_credentials(url)}: cannot be fetched; use https, file or a path")
 
 
-def _checked(source: Path, algorithm: str, expected: str | None) -> Digests:
-    digests = Digests.of_file(source, f"check the {algorithm.upper()}")
-    found = digests.of(algorithm)
+def _checked(source: Path, algorithm: str, expected: str | None) -> Digest:
+    digest = Digest.of_file(algorithm, source)
+    found = digest.hex()
     if expected is not None and found != expected:
         raise StagebenchError(
             f"{source}: its {algorithm.upper()} is {found}, expected is {expected}; correct the digest or the path"
         )
-    return digests
+    return digest
 
 
 def _require_file(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stagebench import records
 from stagebench.dataset import labels as label_kinds
-from stagebench.dataset.archive import check_counts, check_image, write_dataset
+from stagebench.dataset.archive import check_counts, check_image, devkit_entry, write_dataset
 from stagebench.dataset.labels import Label, Labels
 from stagebench.dataset.manifest import ManifestRow
 from stagebench.logs import progress_bar
@@ -71,7 +71,9 @@ def link_folder(
         if broken:
             raise StagebenchError(f"{folder}: {len(broken)} images are broken: {'; '.join(broken)}; replace them")
         found = check_counts([rows[name] for name in sorted(rows)], kind, expected, folder.as_posix())
-    write_dataset(manifest, record, found, labels, watch=watch, inputs={}, notes={"folder": folder.as_posix()})
+    write_dataset(
+        manifest, record, found, labels, watch=watch, inputs=devkit_entry(devkit), notes={"folder": folder.as_posix()}
+    )
 
 
 def _images(folder: Path, kind: Labels) -> Iterator[tuple[Path, Label]]:

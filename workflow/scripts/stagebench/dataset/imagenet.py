@@ -7,13 +7,17 @@ hold them against tensorflow-datasets; `read_devkit` holds them against ImageNet
 from __future__ import annotations
 
 import io
+import logging
 import lzma
 import tarfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from stagebench import records
 from stagebench.records import StagebenchError
+
+_log = logging.getLogger(__name__)
 
 RESOURCE = Path(__file__).with_name("imagenet_labels.txt.xz")
 IMAGES = 50_000
@@ -81,16 +85,29 @@ def read_devkit(archive: Path) -> ImageNetLabels:
 def require_agreement(archive: Path) -> None:
     """Go on only where a development kit says the same as the labels of this repository.
 
+    A kit packed anew, with another MD5 than ImageNet's own, is taken if it does, with a warning.
+
     Raises:
         StagebenchError: it says something else; the text names the first image that differs.
     """
     theirs, ours = read_devkit(archive), load()
+    difference = _difference(theirs, ours)
+    found = records.digest(archive, "md5")
+    other = "" if found == DEVKIT_MD5 else f"; its MD5 is {found}, that of ImageNet's own kit is {DEVKIT_MD5}"
+    if difference:
+        raise StagebenchError(f"{archive}: {difference}; is it another kit?{other}")
+    if other:
+        _log.warning("%s: agrees with the labels%s", archive, other)
+
+
+def _difference(theirs: ImageNetLabels, ours: ImageNetLabels) -> str | None:
+    """Say where two sets of labels differ; None where they agree."""
     if theirs.wnids != ours.wnids:
-        different = next(wnid for wnid in theirs.wnids if wnid not in ours.wnids)
-        raise StagebenchError(
-            f"{archive}: has the class {different}, which is none of ImageNet's 1000; is it another kit?"
-        )
-    wrong = [number for number, (a, b) in enumerate(zip(theirs.labels, ours.labels, strict=False), 1) if a != b]
-    if wrong or len(theirs.labels) != IMAGES:
-        where = f"image {wrong[0]} has another class" if wrong else f"has {len(theirs.labels)} labels"
-        raise StagebenchError(f"{archive}: {where}; is it another kit?")
+        strangers = sorted(set(theirs.wnids) - set(ours.wnids)) or [f"{len(theirs.wnids)} classes"]
+        return f"has {strangers[0]}, which ImageNet's 1000 classes have not"
+    if len(theirs.labels) != len(ours.labels):
+        return f"has {len(theirs.labels)} labels"
+    for number, (a, b) in enumerate(zip(theirs.labels, ours.labels, strict=True), 1):
+        if a != b:
+            return f"image {number} has another class"
+    return None

@@ -60,14 +60,12 @@ def resolve(kind: str, devkit: str | None = None) -> Labels:
 
 def _imagenet() -> Labels:
     known = imagenet.load()
+    classes = [Label("val", wnid, label) for label, wnid in enumerate(known.wnids)]
 
     def of(name: str) -> Label | None:
         match = _IMAGENET_NAME.fullmatch(name)
         number = int(match[1]) if match else 0
-        if not 1 <= number <= imagenet.IMAGES:
-            return None
-        label = known.labels[number - 1]
-        return Label("val", known.wnids[label], label)
+        return classes[known.labels[number - 1]] if 1 <= number <= imagenet.IMAGES else None
 
     def per_class(images: int) -> Counter[int] | None:
         return Counter(known.labels) if images == imagenet.IMAGES else None

@@ -79,6 +79,11 @@ def calibration_rows(manifest: Path, count: int = CALIBRATION_IMAGES) -> list[Ma
     return _balanced(fitting or rows, count, "calibration")
 
 
+def list_digest(rows: Iterable[ManifestRow]) -> str:
+    """Return the SHA-256 of a list of images, by their own digests: what a record tells of a choice of images."""
+    return hashlib.sha256("".join(row.sha256 for row in rows).encode()).hexdigest()
+
+
 def _rows(path: Path) -> Iterator[ManifestRow]:
     try:
         file = path.open(encoding="utf-8", newline="")

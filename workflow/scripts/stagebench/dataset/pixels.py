@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stagebench import records
 from stagebench.dataset import resample
 from stagebench.dataset.images import DECODER, ImageError, decode_image
-from stagebench.dataset.manifest import ManifestRow, image_path, validation_rows
+from stagebench.dataset.manifest import ManifestRow, image_path, list_digest, validation_rows
 from stagebench.dataset.space import require_free
 from stagebench.logs import progress_bar
 from stagebench.preprocessing import Preprocessing
@@ -84,6 +84,7 @@ def decode_pixels(
             decoder=DECODER,
             images=len(rows),
             subset=subset,
+            images_sha256=list_digest(rows),
         ),
     )
 

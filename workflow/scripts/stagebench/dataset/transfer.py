@@ -1,4 +1,4 @@
-"""Downloads over HTTP that go on where they broke off, with their digests computed while the bytes arrive."""
+"""Downloads over HTTP that go on where they broke off, with their digest computed while the bytes arrive."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNK = 1 << 20
+_BEHIND = 2  # chunks that wait to be hashed
 # Attempts in a row that bring no byte before the download is given up, and the pauses between them (doubled each time).
 _ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.5
@@ -47,45 +49,59 @@ _log = logging.getLogger(__name__)
 
 
 @cache
-def _hashing() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, thread_name_prefix="sha256")
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="digest")
 
 
-@dataclass
-class Digests:
-    """MD5, SHA-256 and length of bytes that pass by."""
+class Digest:
+    """MD5 or SHA-256, and length, of bytes that pass by.
 
-    length: int = 0
-    _md5: Any = field(default_factory=lambda: hashlib.md5(usedforsecurity=False))
-    _sha256: Any = field(default_factory=hashlib.sha256)
+    It is computed on a thread of its own, some steps behind the caller: that releases the interpreter's lock, and the
+    next bytes are read meanwhile. One algorithm alone: two would take half as long again wherever a CPU is not free.
 
-    def update(self, data: bytes) -> None:
-        """Take the next bytes: one algorithm on a thread of its own, since both release the interpreter's lock."""
-        other = _hashing().submit(self._sha256.update, data)
-        self._md5.update(data)
-        other.result()
-        self.length += len(data)
+    Args:
+        algorithm: "md5" or "sha256".
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        self._algorithm = algorithm
+        self.restart()
 
     def restart(self) -> None:
         """Forget what has passed by."""
-        self.length, self._md5, self._sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self.length = 0
+        self._pending: deque[Future[None]] = deque()
+        self._state = hashlib.new(self._algorithm, usedforsecurity=False)
 
-    def of(self, algorithm: str) -> str:
-        """Return the digest so far; `algorithm` is "md5" or "sha256"."""
-        return str({"md5": self._md5, "sha256": self._sha256}[algorithm].hexdigest())
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes, which must not change until two calls more have returned."""
+        self._wait(_BEHIND - 1)
+        self._pending.append(_thread().submit(self._state.update, data))
+        self.length += len(data)
+
+    def hex(self) -> str:
+        """Return the digest so far in hexadecimal digits."""
+        self._wait(0)
+        return self._state.hexdigest()
 
     @classmethod
-    def of_file(cls, path: Path, label: str) -> Digests:
-        """Return the digests of a file, with a progress bar on a terminal."""
-        digests = cls()
+    def of_file(cls, algorithm: str, path: Path) -> Self:
+        """Return the digest of a file, with a progress bar on a terminal."""
+        digest = cls(algorithm)
+        buffers = cycle(memoryview(bytearray(CHUNK)) for _ in range(_BEHIND + 1))
         with (
-            path.open("rb") as file,
-            progress_bar(label, total=path.stat().st_size, unit="B", unit_scale=True) as bar,
+            path.open("rb", buffering=0) as file,
+            progress_bar(f"check {algorithm}", total=path.stat().st_size, unit="B", unit_scale=True) as bar,
         ):
-            while data := file.read(CHUNK):
-                digests.update(data)
-                bar.update(len(data))
-        return digests
+            while count := file.readinto(buffer := next(buffers)):
+                digest.update(buffer[:count])
+                bar.update(count)
+        return digest
+
+    def _wait(self, left: int) -> None:
+        """Wait until no more than `left` steps are to be computed."""
+        while len(self._pending) > left:
+            self._pending.popleft().result()
 
 
 class _PassingError(Exception):
@@ -98,13 +114,14 @@ def without_credentials(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
-def download(url: str, part: Path, *, resume_unmarked: bool) -> Digests:
+def download(url: str, part: Path, *, algorithm: str, resume_unmarked: bool) -> Digest:
     """Download `url` (https, or http on this machine) into `part`, going on with what an earlier attempt or run left.
 
     A server that ignores the range starts it over. Proxies come from the usual variables of the environment, a bearer
     token from STAGEBENCH_TOKEN, a user from STAGEBENCH_USER and STAGEBENCH_PASSWORD or from ~/.netrc; none is logged.
 
     Args:
+        algorithm: of the digest that is returned, "md5" or "sha256".
         part: file in progress; a sidecar beside it (`.json`) remembers which version of the file it is.
         resume_unmarked: go on even where the server gives its file no mark (ETag, Last-Modified), since a checksum
             will tell.
@@ -115,28 +132,28 @@ def download(url: str, part: Path, *, resume_unmarked: bool) -> Digests:
     """
     shown = without_credentials(url)
     attempt, pause = 0, _FIRST_PAUSE_S
-    digests = _resume(url, part)
+    digest = _resume(url, part, algorithm)
     with _session() as session:
         while True:
-            before = digests.length
+            before = digest.length
             try:
-                return _attempt(session, url, part, digests, resume_unmarked)
+                return _attempt(session, url, part, digest, resume_unmarked)
             except _StartOverError:
-                digests.restart()
+                digest.restart()
                 part.write_bytes(b"")
                 continue
             except requests.exceptions.SSLError as error:
                 raise StagebenchError(f"{shown}: {_brief(error, url)}; correct the address or the clock") from None
             except (*_RETRIED, _PassingError) as error:
-                attempt = 1 if digests.length > before else attempt + 1
-                pause = _FIRST_PAUSE_S if digests.length > before else pause * 2
+                attempt = 1 if digest.length > before else attempt + 1
+                pause = _FIRST_PAUSE_S if digest.length > before else pause * 2
                 reason = _brief(error, url)
                 if attempt >= _ATTEMPTS:
                     raise StagebenchError(
                         f"{shown}: {reason}, {_ATTEMPTS} times in a row; what has arrived is kept in {part}: "
                         "check the address and the network, then run again to go on"
                     ) from None
-                _log.info("%s: %s at %d bytes; trying again in %.1f s", shown, reason, digests.length, pause)
+                _log.info("%s: %s at %d bytes; trying again in %.1f s", shown, reason, digest.length, pause)
                 threading.Event().wait(pause)
             except requests.RequestException as error:
                 raise StagebenchError(f"{shown}: {_brief(error, url)}; correct the address") from None
@@ -146,47 +163,47 @@ class _StartOverError(Exception):
     """What is there belongs to another version of the file."""
 
 
-def _attempt(session: requests.Session, url: str, part: Path, digests: Digests, resume_unmarked: bool) -> Digests:
-    """Receive what is missing; `digests` knows what is there already."""
+def _attempt(session: requests.Session, url: str, part: Path, digest: Digest, resume_unmarked: bool) -> Digest:
+    """Receive what is missing; `digest` knows what is there already."""
     mark = _mark(part)
     headers = {"Accept-Encoding": "identity"}
-    if digests.length:
-        headers["Range"] = f"bytes={digests.length}-"
+    if digest.length:
+        headers["Range"] = f"bytes={digest.length}-"
         if mark:
             headers["If-Range"] = mark
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
-        if response.status_code == 416 and digests.length:
-            if response.headers.get("Content-Range") == f"bytes */{digests.length}":
-                return digests
+        if response.status_code == 416 and digest.length:
+            if response.headers.get("Content-Range") == f"bytes */{digest.length}":
+                return digest
             raise _StartOverError
         _check_status(response, url)
-        if digests.length and not _continues(response, digests.length, mark, resume_unmarked):
+        if digest.length and not _continues(response, digest.length, mark, resume_unmarked):
             if response.status_code == 206:
                 raise _StartOverError
-            digests.restart()  # the whole file follows
-        _check_space(response, part, digests.length)
+            digest.restart()  # the whole file follows
+        _check_space(response, part, digest.length)
         _remember(part, url, response)
-        _receive(response, part, digests)
-    return digests
+        _receive(response, part, digest)
+    return digest
 
 
-def _receive(response: requests.Response, part: Path, digests: Digests) -> None:
+def _receive(response: requests.Response, part: Path, digest: Digest) -> None:
     length = response.headers.get("Content-Length")
-    total = digests.length + int(length) if length else None
-    pace = _Pace(digests.length, total)
+    total = digest.length + int(length) if length else None
+    pace = _Pace(digest.length, total)
     with (
         part.open("r+b" if part.exists() else "w+b") as file,
-        progress_bar("download", total=total, initial=digests.length, unit="B", unit_scale=True) as bar,
+        progress_bar("download", total=total, initial=digest.length, unit="B", unit_scale=True) as bar,
     ):
-        file.truncate(digests.length)
-        file.seek(digests.length)
+        file.truncate(digest.length)
+        file.seek(digest.length)
         while data := response.raw.read1(CHUNK):  # what has arrived, so that a lost connection loses nothing
             _write(file, data, part)
-            digests.update(data)
+            digest.update(data)
             bar.update(len(data))
-            pace.log(digests.length)
-    if total is not None and digests.length != total:
-        raise _PassingError(f"the connection ended {total - digests.length} bytes too early")
+            pace.log(digest.length)
+    if total is not None and digest.length != total:
+        raise _PassingError(f"the connection ended {total - digest.length} bytes too early")
 
 
 def _write(file: BinaryIO, data: bytes, part: Path) -> None:
@@ -272,15 +289,15 @@ def _mark(part: Path) -> str:
     return _noted(part).get("mark", "")
 
 
-def _resume(url: str, part: Path) -> Digests:
-    """Return the digests of what an earlier run left of the same address; start over with anything else."""
+def _resume(url: str, part: Path, algorithm: str) -> Digest:
+    """Return the digest of what an earlier run left of the same address; start over with anything else."""
     part.parent.mkdir(parents=True, exist_ok=True)
     if part.is_file() and _noted(part).get("url") == without_credentials(url):
         _log.info("%s: going on after %d bytes", part, part.stat().st_size)
-        return Digests.of_file(part, "check what is there")
+        return Digest.of_file(algorithm, part)
     part.unlink(missing_ok=True)
     forget(part)
-    return Digests()
+    return Digest(algorithm)
 
 
 class _ThisMachineAlone(HTTPAdapter):

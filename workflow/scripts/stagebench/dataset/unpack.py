@@ -23,7 +23,7 @@ from stagebench.records import StagebenchError
 from stagebench.supervise import may_fork
 
 # A batch is what a worker takes at a time: enough to make the hand-over cheap, little enough to keep all of them busy.
-_BATCH_FILES = 64
+_BATCH_FILES = 256
 _BATCH_BYTES = 4 << 20
 _AHEAD = 3  # batches that wait for each worker
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -15,7 +15,7 @@ import numpy as np
 
 from stagebench import device, engines, exclusive, gpu, records, supervise
 from stagebench.dataset import resample
-from stagebench.dataset.manifest import validation_rows
+from stagebench.dataset.manifest import list_digest, validation_rows
 from stagebench.dataset.pixels import open_pixels
 from stagebench.engines.base import EngineUnavailableError, EngineUnsupportedError, Supported
 from stagebench.engines.build import build_engine
@@ -91,7 +91,7 @@ def measure_inference(
         inputs=inputs,
         payload={
             "cell": dict(cell),
-            "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
+            "dataset": _dataset(manifest, rows, subset),
         },
         measurement=measurement,
         allowed=machine or {},
@@ -164,7 +164,7 @@ def measure_validation(
             },
             payload={
                 "cell": {**cell, "engine": "torch"},
-                "dataset": {"name": manifest.parent.name, "images": len(rows), "subset": subset},
+                "dataset": _dataset(manifest, rows, subset),
             },
             measurement=measurement,
             allowed=machine or {},
@@ -188,6 +188,11 @@ def _require_own_cell(engine_file: Path, built: Mapping[str, Any], cell: Mapping
         raise StagebenchError(
             f"{engine_file}: foreign engine ({'; '.join(different)}); delete it with its record and make it anew"
         )
+
+
+def _dataset(manifest: Path, rows: Sequence[ManifestRow], subset: int | None) -> dict[str, Any]:
+    """Say which images were measured."""
+    return {"name": manifest.parent.name, "images": len(rows), "subset": subset, "images_sha256": list_digest(rows)}
 
 
 def _measure_cell(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from onnxruntime.quantization import CalibrationDataReader
 
-from stagebench.dataset.manifest import calibration_rows
+from stagebench.dataset.manifest import calibration_rows, list_digest
 from stagebench.model.checks import INPUT
 from stagebench.model.images import batches
 
@@ -43,9 +42,8 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
 
     def describe(self) -> dict[str, Any]:
         """Return what a record tells of the list: how many images, of which split, and the digest of their digests."""
-        total = hashlib.sha256("".join(row.sha256 for row in self.rows).encode())
         return {
             "images": len(self.rows),
             "split": sorted({row.split for row in self.rows}),
-            "sha256": total.hexdigest(),
+            "sha256": list_digest(self.rows),
         }

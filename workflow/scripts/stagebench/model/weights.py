@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stagebench import records
 from stagebench.dataset.download import copy, fetch
+from stagebench.dataset.transfer import without_credentials
 from stagebench.model.architecture import load_module
 
 
@@ -41,7 +42,7 @@ def fetch_weights(
             outputs={"weights": records.describe(weights)},
             versions=records.versions("torch"),
             fetched=True,
-            source=file or url,
+            source=file or without_credentials(url or ""),
             architecture=architecture,
         ),
     )

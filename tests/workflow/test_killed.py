@@ -1,0 +1,230 @@
+"""A job killed at random moments: after plain reruns the same bytes as undisturbed, resumed where that is promised."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import io
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from common import PREPROCESSING, pack_archive
+from PIL import Image
+from workflow_project import Project, copy_of_repository
+
+from stagebench import records
+from stagebench.dataset.archive import extract_archive
+from stagebench.dataset.images import DECODER
+from stagebench.dataset.labels import resolve, sample_name
+from stagebench.dataset.pixels import decode_pixels
+from stagebench.preprocessing import Preprocessing
+
+IMAGES = 1000
+KILLS = 3  # of each job
+RECIPE = Preprocessing().recipe(DECODER)
+TARGET = f"results/datasets/killed/pixels/{RECIPE}.npy"
+
+
+def pictures():
+    """Small JPEGs, each with its number as a comment: different bytes, some of them different pixels."""
+    files = []
+    for shade in range(16):
+        buffer = io.BytesIO()
+        Image.linear_gradient("L").resize((100, 80)).rotate(shade * 20).convert("RGB").save(buffer, "JPEG")
+        files.append(buffer.getvalue())
+    for number in range(1, IMAGES + 1):
+        data = files[number % len(files)]
+        yield sample_name("val", number), data[:2] + b"\xff\xfe\x00\x0a" + f"{number:08d}".encode() + data[2:]
+
+
+class Server:
+    """Serves a file with ranges, and stops in the middle of it, as often as it is told to."""
+
+    def __init__(self, data):
+        self.stops, self.begins, self.reached, self.released = [], [], threading.Event(), threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(handler):  # noqa: N805
+                begin = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+                self.begins.append(begin)
+                handler.send_response(206 if begin else 200)
+                if begin:
+                    handler.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+                handler.send_header("ETag", '"one"')
+                handler.send_header("Content-Length", str(len(data) - begin))
+                handler.end_headers()
+                stop = self.stops.pop(0) if self.stops else len(data)
+                with contextlib.suppress(OSError):
+                    handler.wfile.write(data[begin:stop])
+                    if stop < len(data):
+                        self.reached.set()
+                        self.released.wait()
+                        handler.wfile.write(data[stop:])
+
+            def log_message(self, *arguments):
+                pass
+
+        self._listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._listening.daemon_threads = True
+        threading.Thread(target=self._listening.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._listening.server_port}/archive.tar"
+
+    def close(self):
+        self.released.set()
+        self._listening.shutdown()
+        self._listening.server_close()
+
+
+def until(condition, running, seconds=120):
+    """Wait for a condition, as long as a process runs."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert running.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.001)
+    return value
+
+
+def job_of(snakemake, rule):
+    """The process that runs a rule's script; None while there is none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(snakemake.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() != "bash":
+                    return child
+    return None
+
+
+@contextlib.contextmanager
+def started(project, name):
+    """Snakemake, working towards the pixels."""
+    arguments = ["--cores", "2", TARGET, "--configfile", "small.yaml"]
+    with (project.folder / f"{name}.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=project.folder,
+            env={**os.environ, "no_proxy": "127.0.0.1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return pack_archive(tmp_path_factory.mktemp("archive") / "archive.tar", pictures())
+
+
+@pytest.fixture
+def server(archive):
+    serving = Server(archive.read_bytes())
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def project(repository, tmp_path, archive, server):
+    copy_of_repository(repository, tmp_path / "project")
+    made = Project(tmp_path / "project")
+    entry = {"url": server.url, "md5": records.digest(archive, "md5")}
+    made.configure(
+        datasets={"sample": {"images": 32}, "killed": {"archive": entry, "labels": "sample", "images": IMAGES}}
+    )
+    return made
+
+
+def undisturbed(archive, folder: Path):
+    """The digests of what the stages leave when nobody kills them: path -> SHA-256."""
+    record = {"outputs": {"archive": {"path": str(archive), "bytes": 1, "md5": "0"}}}
+    records.write_json(folder / "archive.json", records.make_record("archive", watch=records.Stopwatch(), **record))
+    places = {"images": folder / "images", "manifest": folder / "manifest.csv", "record": folder / "dataset.json"}
+    extract_archive(archive, folder / "archive.json", **places, labels="sample", expected=IMAGES)
+    decode_pixels(
+        places["manifest"],
+        places["record"],
+        folder / f"pixels/{RECIPE}.npy",
+        folder / f"pixels/{RECIPE}.json",
+        preprocessing=PREPROCESSING,
+        subset=None,
+        threads=2,
+    )
+    return digests(folder)
+
+
+def digests(folder: Path):
+    """The digests of a data set's files, records apart: these hold times."""
+    files = [folder / "manifest.csv", folder / f"pixels/{RECIPE}.npy", *(folder / "images").rglob("*.JPEG")]
+    return {str(path.relative_to(folder)): records.digest(path) for path in files}
+
+
+def test_killed_jobs_end_in_the_same_bytes(project, archive, server, tmp_path):
+    chance = random.Random(2012)
+    folder = project.folder / "results/datasets/killed"
+    part = project.folder / "resources/killed/archive.tar.part"
+    journal = folder / f"pixels/{RECIPE}.npy.part.journal"
+    length = archive.stat().st_size
+    server.stops = sorted(chance.randrange(length // 10, length) for _ in range(KILLS))
+    label_of = resolve("sample").of
+
+    def downloaded():
+        return server.reached.is_set() and part.exists() and part.stat().st_size > server.begins[-1]
+
+    def extracted(number):
+        name = sample_name("val", number)
+        return (folder / "images.part" / label_of(name).wnid / name).exists()
+
+    def decoded(blocks):
+        return journal.exists() and len(journal.read_text().splitlines()) > blocks
+
+    numbers = [chance.randrange(1, IMAGES) for _ in range(KILLS)]
+    blocks = sorted(chance.sample(range(1, IMAGES // 128), KILLS))
+    moments = [
+        *[("download_archive", downloaded)] * KILLS,
+        *[("extract_dataset", partial(extracted, number)) for number in numbers],
+        *[("decode_pixels", partial(decoded, count)) for count in blocks],
+    ]
+    finals = {
+        "download_archive": project.folder / "resources/killed/archive.json",
+        "extract_dataset": folder / "dataset.json",
+        "decode_pixels": project.folder / TARGET,
+    }
+    resumed = []
+    for number, (rule, moment) in enumerate(moments):
+        with started(project, f"killed-{number}-{rule}") as snakemake:
+            job = until(lambda rule=rule: job_of(snakemake, rule), snakemake)
+            until(moment, snakemake)
+            workers = job.children(recursive=True)
+            job.kill()
+            assert snakemake.wait(60) != 0
+            assert not finals[rule].exists()
+            _, alive = psutil.wait_procs(workers, timeout=10)
+            assert not alive, "something writes on after its job was killed"
+        server.reached.clear()
+        if rule == "decode_pixels":
+            log = (project.folder / f"logs/decode_pixels/killed/{RECIPE}.log").read_text()
+            resumed += [int(images) for images in re.findall(rf"(\d+) of {IMAGES} images are there, going on", log)]
+    with started(project, "last") as snakemake:
+        assert snakemake.wait(120) == 0, (project.folder / "last.txt").read_text()
+    wanted = undisturbed(archive, tmp_path / "undisturbed")
+    assert len(wanted) == IMAGES + 2
+    assert digests(folder) == wanted
+    assert records.digest(project.folder / "resources/killed/archive.tar") == records.digest(archive)
+    assert len(server.begins) == KILLS + 1
+    assert server.begins[0] == 0 < server.begins[1]
+    assert server.begins == sorted(server.begins), "a download did not go on where the one before it was killed"
+    assert len(resumed) == KILLS - 1
+    assert 0 < resumed[0] < resumed[1], "the pixels did not go on where they were"
+    assert not list(project.folder.rglob("*.part*"))
