@@ -240,7 +240,8 @@ def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
             sys.executable,
             "-c",
             "from pathlib import Path; from stagebench import device, records\n"
-            "path = Path('results/devices/local.json'); device.require_same(records.read_record(path), path, timed=True)",
+            "path = Path('results/devices/local.json')\n"
+            "device.require_same(records.read_record(path), path, timed=True)",
             environment={"PYTHONPATH": str(finished.folder / "workflow/scripts")},
         )
     assert done.returncode != 0
