@@ -80,6 +80,8 @@ def build(
         except TypeError:  # how pybind11 tells that the factory gave nothing: CUDA could not be initialised
             raise EngineUnavailableError(f"{trt.__name__} cannot initialise CUDA ({messages.explain()})") from None
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        if network is None:
+            raise RuntimeError(f"{trt.__name__} makes no network: {messages.explain()}")
         begin = time.perf_counter()
         parser = _parse(trt, network, onnx, messages)
         parse_s = time.perf_counter() - begin
@@ -89,6 +91,7 @@ def build(
         begin = time.perf_counter()
         serialised = builder.build_serialized_network(network, config)
         build_s = time.perf_counter() - begin
+        described = _describe(network)
         del parser  # the network refers to weights that the parser holds until here
         if cancelled.is_set():
             raise RuntimeError("the build was interrupted")
@@ -113,7 +116,7 @@ def build(
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "peak_device_memory": memory.describe(),
         "timing_cache": stored,
-        "network": _describe(network),
+        "network": described,
         "engine": engine,
         "warnings": list(dict.fromkeys(messages.warnings)),
     }
