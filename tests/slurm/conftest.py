@@ -41,7 +41,7 @@ class ClusterProject(Project):
         # The devices' partitions, and the CPUs of the smallest node: what is marked EDIT there.
         for rule in ("probe_device", "run_inference", "run_validation", "build_engine"):
             profile["set-resources"][rule]["slurm_partition"] = "{'other': 'other'}.get(wildcards.device, 'main')"
-        profile["max-threads"] = os.cpu_count()
+        profile["max-threads"] = 1
         # Shorter polling, and no network file system.
         profile["slurm-init-seconds-before-status-checks"] = 1
         profile["latency-wait"] = 5
@@ -58,17 +58,7 @@ class ClusterProject(Project):
 
     def submit(self, *arguments: str) -> Run:
         """Start Snakemake with the Slurm profile and return at once."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
-        log = self.folder / "slurm.log"
-        file = log.open("w")
-        process = subprocess.Popen(
-            [*command, "--configfile", self.config],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder / "tests")},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        return Run(process, log)
+        return start(self.folder, *arguments, "--workflow-profile", "profiles/slurm", "--configfile", self.config)
 
     def jobs(self, rule: str | None = None) -> list[slurm.SlurmJob]:
         """Return Slurm's records of this project's jobs."""
@@ -93,13 +83,32 @@ class Run:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.interrupt()
+            self.end()
             pytest.fail(f"Snakemake does not end:\n{self.log.read_text()[-6000:]}")
 
     def interrupt(self, seconds: float = 60) -> int:
         """Send SIGINT, as Ctrl-C does, and wait."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(seconds)
+
+    def end(self) -> None:
+        """Interrupt it if it still runs."""
+        if self.process.poll() is None:
+            self.interrupt()
+
+
+def start(folder: Path, *arguments: str, before: tuple[str, ...] = ()) -> Run:
+    """Start Snakemake in a project and return at once."""
+    log = folder / "snakemake.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*before, sys.executable, "-m", "snakemake", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder / "tests")},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return Run(process, log)
 
 
 @pytest.fixture(scope="session")
@@ -122,18 +131,54 @@ def default_run(repository, cluster, tmp_path_factory) -> tuple[ClusterProject, 
     (project.folder / project.config).write_text(yaml.safe_dump(REDUCED))
     run = project.submit("results/report.md")
     yield project, run
-    if run.process.poll() is None:
-        run.interrupt()
+    run.end()
 
 
 @pytest.fixture(scope="session")
-def tiny(repository, cluster, tmp_path_factory) -> ClusterProject:
+def local_run(repository, tmp_path_factory) -> Iterator[tuple[Project, Run]]:
+    """The same on this machine without a scheduler, at a low priority beside the cluster's jobs."""
+    project = Project(tmp_path_factory.mktemp("local") / "project")
+    copy_of_repository(repository, project.folder)
+    (project.folder / "reduced.yaml").write_text(yaml.safe_dump(REDUCED))
+    limits = ["--cores", str(os.cpu_count()), "--max-threads", "1"]
+    run = start(project.folder, "results/report.md", *limits, "--configfile", "reduced.yaml", before=("nice", "-n19"))
+    yield project, run
+    run.end()
+
+
+@pytest.fixture(scope="session")
+def prepared(repository, cluster, tmp_path_factory) -> ClusterProject:
     """A project of a small network whose data and model are prepared: what is left is what devices do."""
     project = project_in(tmp_path_factory.mktemp("tiny") / "project", repository, cluster, "small.yaml")
     project.two_devices()
-    prepared = project.run("results/models/tiny/fp32.onnx", *pixels_of(project))
-    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
+    done = project.run("results/models/tiny/fp32.onnx", *pixels_of(project))
+    assert done.returncode == 0, done.stdout + done.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def gpu_run(prepared, tmp_path_factory) -> Iterator[tuple[ClusterProject, Run]]:
+    """Two cells of an engine for GPUs, on the way through the cluster, too."""
+    folder = tmp_path_factory.mktemp("gpu") / "project"
+    shutil.copytree(prepared.folder, folder, symlinks=True)
+    project = ClusterProject(folder, prepared.cluster)
+    project.configure(cases={"engines": ["tensorrt"], "precisions": ["fp32"], "batch_sizes": [4, 8]})
+    project.edit_profile(group_cells)
+    run = project.submit(*(f"results/inference/local/tiny/tensorrt/fp32/batch{batch}.json" for batch in (4, 8)))
+    yield project, run
+    run.end()
+
+
+def group_cells(profile: dict[str, Any]) -> None:
+    """Edit the profile as it says: one Slurm job builds and measures two cells."""
+    profile["set-resources"]["build_engine"] = profile["set-resources"]["run_inference"]
+    profile |= {"groups": {"build_engine": "cells", "run_inference": "cells"}, "group-components": {"cells": 2}}
+
+
+@pytest.fixture(scope="session")
+def tiny(prepared, default_run, gpu_run, local_run) -> ClusterProject:
+    """The project that the tests work with, while the other ones are under way."""
+    return prepared
 
 
 def pixels_of(project: ClusterProject) -> list[str]:

@@ -1,6 +1,7 @@
 """The workflow on a real Slurm: what a user of a cluster relies on, asserted from Slurm's own records.
 
-The embedded default runs through the cluster all the while; the tests before the last one share the node with it.
+Three projects share the node: the embedded default, cells of an engine for GPUs, and a small network that
+the tests give trouble. The embedded default runs without a scheduler, too, to be compared.
 Memory limits are scheduled here, not enforced: that takes control groups.
 """
 
@@ -11,11 +12,10 @@ import json
 import os
 import re
 import shutil
-import sys
 
 import pytest
 from cluster import NODE, output, until
-from workflow_project import Project, copy_of_repository
+from workflow_project import Project
 
 pytestmark = pytest.mark.slurm
 
@@ -35,7 +35,35 @@ def state_of(project, rule: str, state: str):
     return next((job for job in project.jobs(rule) if job["JobState"] == state), None)
 
 
-def test_a_drained_node_delays_and_a_cancelled_job_is_tried_again(default_run, tiny, cluster):
+def test_too_little_time_is_reported_and_grows_and_an_interrupted_run_goes_on(tiny):
+    target = "results/inference/local/tiny/onnxruntime/fp32/batch4.json"
+    # So many passes that no limit of this test is enough, and a limit of as many minutes as the attempt's number. Half
+    # the node is left to others meanwhile.
+    tiny.two_devices(measurement={"repeats": 10_000_000})
+    little = {"runtime": "attempt", "slurm_extra": "''", "cpus_per_task": 1}
+    tiny.edit_profile(lambda profile: profile["set-resources"]["run_inference"].update(little))
+    run = tiny.submit(target)
+    until("the end of the first attempt", lambda: state_of(tiny, "run_inference", "TIMEOUT") is not None, 300)
+    until("the second attempt", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 100)
+    first, second = tiny.jobs("run_inference")
+    assert (first["TimeLimit"], second["TimeLimit"]) == ("00:01:00", "00:02:00")
+    assert memory(second) == 2 * memory(first)
+
+    assert run.interrupt() != 0
+    said = run.log.read_text()
+    assert "'TIMEOUT'" in said
+    assert re.search(r"rule run_inference was ended from outside \(SIGTERM\) after \d+ s; it had runtime=1 min", said)
+    until("its jobs", lambda: {job["JobState"] for job in tiny.jobs()} & {"RUNNING", "PENDING"} == set(), 30)
+    assert tiny.jobs()[-1]["JobState"] == "CANCELLED"
+
+    tiny.two_devices()
+    tiny.edit_profile()
+    done = len(tiny.jobs())
+    tiny.submit(target).finish()
+    assert {job.rule for job in tiny.jobs()[done:]} == {"run_inference"}
+
+
+def test_a_drained_node_delays_and_a_cancelled_job_is_tried_again(tiny):
     output("scontrol", "update", f"nodename={NODE}", "state=drain", "reason=maintenance")
     run = tiny.submit("results/report.md")
     until("a job that waits", lambda: state_of(tiny, "probe_device", "PENDING") is not None, 60)
@@ -101,48 +129,18 @@ def test_foreign_engines_and_foreign_hardware_are_refused(tiny):
             own.with_suffix(suffix + ".own").replace(own)
 
 
-def test_gpu_jobs_ask_for_the_gpu_and_know_which_they_were_given(tiny):
-    tiny.two_devices(cases={"devices": ["local"], "engines": ["tensorrt"], "batch_sizes": [4, 8]})
-    targets = [f"results/inference/local/tiny/tensorrt/fp32/batch{batch}.json" for batch in (4, 8)]
-    tiny.submit(*targets).finish()
-    asked = [job for job in tiny.jobs() if "tensorrt" in job["Comment"]]
-    assert {job.rule for job in asked} == {"build_engine", "run_inference"}
+def test_gpu_jobs_ask_for_the_gpu_and_know_which_they_were_given(gpu_run):
+    project, run = gpu_run
+    run.finish()
+    asked = project.jobs()
+    assert [job.rule for job in asked] == ["probe_device", "cells_build_engine_run_inference"]
     for job in asked:
-        assert "gpu:1" in job["TresPerJob"]
-        assert "gres/gpu=1" in job["TRES"]
-    for target in targets:
-        record = json.loads((tiny.folder / target).read_text())
+        assert job["TresPerJob"] == "gres:gpu:1"
+    for batch in (4, 8):
+        file = project.folder / f"results/inference/local/tiny/tensorrt/fp32/batch{batch}.json"
+        record = json.loads(file.read_text())
         assert record["status"] == "unavailable"  # it is only counted: there is no driver
         assert record["ran_on"]["gpus_given"] == "0"
-    assert_apart(asked, asked)
-
-
-def test_too_little_time_is_reported_and_grows_and_an_interrupted_run_goes_on(tiny):
-    target = "results/inference/local/tiny/onnxruntime/fp32/batch4.json"
-    # So many passes that no limit of this test is enough, and a limit of as many minutes as the attempt's number.
-    tiny.two_devices(measurement={"repeats": 10_000_000})
-    tiny.edit_profile(lambda profile: profile["set-resources"]["run_inference"].update(runtime="attempt"))
-    done = len(tiny.jobs())
-    run = tiny.submit(target)
-    until("the end of the first attempt", lambda: state_of(tiny, "run_inference", "TIMEOUT") is not None, 200)
-    until("the second attempt", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 100)
-    first, second = [job for job in tiny.jobs()[done:] if job.rule == "run_inference"]
-    assert (first["TimeLimit"], second["TimeLimit"]) == ("00:01:00", "00:02:00")
-    assert (memory(second), memory(first)) == (2 * memory(first), memory(first))
-
-    assert run.interrupt() != 0
-    said = run.log.read_text()
-    assert "'TIMEOUT'" in said
-    assert re.search(r"rule run_inference was ended from outside \(SIGTERM\) after \d+ s; it had runtime=1 min", said)
-    until("its jobs", lambda: {job["JobState"] for job in tiny.jobs()} & {"RUNNING", "PENDING"} == set(), 30)
-    assert tiny.jobs()[-1]["JobState"] == "CANCELLED"
-
-    tiny.two_devices()
-    tiny.edit_profile()
-    done = len(tiny.jobs())
-    tiny.submit("results/report.md").finish()
-    assert {job.rule for job in tiny.jobs()[done:]} == {"run_inference"}
-    assert [row["status"] for row in table(tiny)] == ["ok", "ok"]
 
 
 def memory(job) -> int:
@@ -158,23 +156,17 @@ def assert_apart(timed, others) -> None:
                 assert one["EndTime"] <= other["StartTime"] or other["EndTime"] <= one["StartTime"], (one, other)
 
 
-def test_the_embedded_default_reports_what_a_local_run_reports(default_run, tiny, repository, tmp_path):
-    project, run = default_run
-    local = Project(tmp_path / "project")
-    copy_of_repository(repository, local.folder)
-    shutil.copy(project.folder / project.config, local.folder)
-    cores = str(os.cpu_count())
-    arguments = ["--cores", cores, "results/report.md", "--configfile", project.config]
-    done = local.command(sys.executable, "-m", "snakemake", *arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_embedded_default_reports_what_a_local_run_reports(default_run, local_run, tiny):
+    (project, run), (local, run_here) = default_run, local_run
     run.finish()
+    run_here.finish()
 
     jobs = project.jobs()
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     timed = [job for job in jobs if job.rule in TIMED]
     assert len(timed) == 5
     assert {job["OverSubscribe"] for job in timed} == {"NO"}
-    assert {job["NumCPUs"] for job in timed} == {cores}
+    assert {job["NumCPUs"] for job in timed} == {str(os.cpu_count())}
     assert_apart(timed, [*jobs, *tiny.jobs()])
 
     here, there = table(local), table(project)

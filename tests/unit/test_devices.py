@@ -12,7 +12,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from stagebench import device, exclusive, gpu, supervise
+from stagebench import device, exclusive, gpu, stage, supervise
 from stagebench.records import StagebenchError, read_record
 
 CARD = {"name": "NVIDIA A100", "uuid": "GPU-1", "compute_capability": "8.0", "memory_bytes": 80 << 30}
@@ -200,3 +200,15 @@ def test_a_stage_that_is_ended_names_its_rule_and_its_limits(tmp_path):
     assert "rule run_inference was ended from outside (SIGTERM)" in log.read_text()
     assert "runtime=15 minutes and mem_mb=4000" in log.read_text()
     assert "--set-resources run_inference:runtime=MINUTES" in done.stderr
+
+
+def test_records_are_found_where_a_storage_provider_keeps_them():
+    rows = [
+        {"cell": {"batch": 1}, "records": {"dataset": "a.json", "pixels": None, "inference": "b.json"}},
+        {"cell": {"batch": 2}, "records": {"dataset": "a.json", "pixels": None, "inference": "c.json"}},
+    ]
+    found = stage.located(rows, ["stored/a.json", "stored/b.json", "stored/c.json"])
+    assert [row["records"] for row in found] == [
+        {"dataset": "stored/a.json", "pixels": None, "inference": "stored/b.json"},
+        {"dataset": "stored/a.json", "pixels": None, "inference": "stored/c.json"},
+    ]

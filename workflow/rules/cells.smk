@@ -14,9 +14,10 @@ def engine_source(wildcards):
 
 # All units of the resource `machine`, of which every job that is not timed takes one (profiles/default).
 WHOLE_MACHINE = 100
-# The limit holds without our profile, too, and inside a job that runs several of a group's.
-if "machine" not in workflow.global_resources:
-    workflow.register_resource("machine", WHOLE_MACHINE)
+# The limits of profiles/default hold without it, too, and inside a job that runs several of a group's.
+for name, limit in (("machine", WHOLE_MACHINE), ("gpu", 1)):
+    if name not in workflow.global_resources:
+        workflow.register_resource(name, limit)
 
 
 def cell_of(wildcards):

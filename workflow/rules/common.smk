@@ -246,9 +246,8 @@ def tries_left(wildcards, attempt):
 
 
 def device_record(wildcards):
-    """The device's record. On a cluster it is held for the whole run, and a job refuses hardware other than that."""
-    record = f"results/devices/{wildcards.device}.json"
-    return record if runs_here() else ancient(record)
+    """The device's record. It is held until it is deleted, and a job refuses hardware other than that."""
+    return f"results/devices/{wildcards.device}.json"
 
 
 def on_gpu(name):
