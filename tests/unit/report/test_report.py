@@ -250,7 +250,13 @@ def test_where_the_time_went_is_told_per_image(row):
         ("cpu", (79.0, 80.0), {}, ["the engine. 79.0 of 80.0 images/s arrive"]),
         # 0.5 s of a CPU for 256 images are 1.95 ms each; 2 CPUs: 1 / (0.00195 / 2 + 1 / 80) = 74.2.
         ("cpu", (70.0, 80.0), {}, ["the cores, which input and engine share", "25.0 ms", "deliver 74.2 images/s"]),
-        ("cpu", (50.0, 80.0), {}, ["10 % of the time the loop waited for input, 78 % for the engine", "one core more"]),
+        (
+            "cpu",
+            (50.0, 80.0),
+            {},
+            ["waiting for one another: the loop waited 10 % of the time for input and 78 %", "One core more"],
+        ),
+        ("cpu", (50.0, 80.0), {"wait_input": 0.1}, ["The rest is the engine, slower in the passes than alone"]),
         # 2 threads need 0.6 s for 256 images: 853.3 images/s; core's rate takes 11710 x 1.95 ms = 22.9 cores.
         ("gpu", (850.0, 11710.0), {}, ["input. 2 threads feed 853.3 images/s", "take 11710.0; 23 cores would feed it"]),
         ("gpu", (500.0, 800.0), {}, ["neither side alone", "waited 10 % of the time for input and 78 %"]),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _KEEPS_UP = 0.95
 # A sharing of cores that predicts the measured rate this closely explains it.
 _EXPLAINS = 0.9
+# Below this share of the time input is not what the loop waits for.
+_SELDOM = 0.05
 _PHASES = ("read", "decode", "resize", "h2d", "compute", "d2h", "top_k")
 _WAITS = ("wait_slot", "wait_input", "wait_engine")
 
@@ -90,11 +92,14 @@ def _shared_cores(record: Mapping[str, Any], whole: float, core: float, cpu_s: f
     )
     if whole < _EXPLAINS * possible:
         spent = record["breakdown"]
-        text += (
-            f". The rest is waiting for one another: {_share(spent, 'wait_input')} of the time the loop waited for "
-            f"input, {_share(spent, 'wait_engine')} for the engine"
-        )
-    return f"{text}. {_cores(needed)} more for the input would let it reach {rate(core)}."
+        waited = f"the loop waited {_share(spent, 'wait_input')} of the time for input and "
+        waited += f"{_share(spent, 'wait_engine')} for the engine"
+        if spent["wait_input"] < _SELDOM * spent["wall"]:
+            text += f". The rest is the engine, slower in the passes than alone: {waited}"
+        else:
+            text += f". The rest is waiting for one another: {waited}"
+    more = _cores(needed)
+    return f"{text}. {more[0].upper()}{more[1:]} more for the input would let it reach {rate(core)}."
 
 
 def startup_table(rows: Sequence[Row]) -> str:

@@ -139,7 +139,8 @@ def _added(row: Row) -> list[str]:
 def _settings(record: Mapping[str, Any]) -> str:
     """Return what a run's rate depends on beside the file: threads, streams, requests in flight, decoding threads."""
     execution = record["execution"]
-    named = [f"{execution[key]} {key}" for key in ("threads", "streams", "requests") if key in execution]
+    counted = {key: execution[key] for key in ("threads", "streams", "requests") if key in execution}
+    named = [f"{number} {key if number != 1 else key.removesuffix('s')}" for key, number in counted.items()]
     return ", ".join([*named, f"{record['measurement']['decode_threads']} to decode"])
 
 
