@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -85,6 +86,23 @@ def test_the_manifest_that_kubernetes_gets_is_valid_and_asks_for_the_gpu(fresh):
     assert pod["nodeSelector"] == {"node.kubernetes.io/instance-type": "n2-standard-8"}
     assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
     assert [entry["name"] for entry in container["env"]] == ["STAGEBENCH_TRIES"]
+
+
+def test_a_job_knows_how_often_it_is_tried(fresh):
+    """Memory that ran out is a row at the last attempt only: the number is part of what the pods get."""
+    fresh.configure()
+    storage = fresh.folder / "another"
+    storage.mkdir()
+    done = fresh.command(
+        *(sys.executable, "tests/kubernetes_standin.py", "more-jobs"),
+        "results/inference/local/tiny/onnxruntime/fp32/batch4.json",
+        *("--workflow-profile", "profiles/kubernetes", "--configfile", "small.yaml"),
+        *("--default-storage-prefix", str(storage), "--nolock"),
+    )
+    sent = fresh.folder / "more-jobs/environment"
+    assert sent.exists(), done.stdout + done.stderr
+    tries = base64.b64decode(json.loads(sent.read_text())["stagebench_tries"]).decode()
+    assert int(tries) == 1 + profile("kubernetes")["retries"]
 
 
 # 2 engines x 5 precisions x 100 batch sizes.

@@ -233,7 +233,7 @@ def test_other_hardware_reruns_what_depends_on_the_machine(finished, tmp_path):
 
 
 def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
-    """On a cluster the device's record is held: a job compares it with the machine it got."""
+    """On a cluster the device's record is held: a timed job compares it with the machine it got, CPUs included."""
     record = finished.folder / "results/devices/local.json"
     with edited(record, lambda text: re.sub(r'"cpu_count": \d+', '"cpu_count": 4096', text)):
         done = finished.command(

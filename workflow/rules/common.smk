@@ -34,12 +34,8 @@ except StagebenchError as error:
 if not {"mem", "mem_mb", "mem_mib"} & set(workflow.global_resources):
     workflow.register_resource("mem_mb", device.memory_mb())
 
-# How often a job is tried. The submitting process knows, a job on another machine has it from there.
-if not workflow.remote_exec:
-    # There are no such settings where nothing is to be run, as for the linter.
-    os.environ["STAGEBENCH_TRIES"] = str(
-        1 + getattr(workflow.execution_settings, "retries", 0)
-    )
+# `tries` writes it: it is part of what jobs on other machines get.
+os.environ.setdefault("STAGEBENCH_TRIES", "1")
 
 
 envvars:
@@ -175,6 +171,7 @@ def library_of(name):
 
 def machine_of(wildcards):
     """What timed jobs may do on a device: read from its own disk, share it."""
+    tries()  # early enough for executors that copy the environment when they start
     entry = CONFIG.devices[wildcards.device]
     return {"local_scratch": entry.local_scratch, "share_node": entry.share_node}
 
@@ -239,10 +236,17 @@ def memory_of_batch(wildcards, attempt):
     return attempt * (4000 + 20 * int(wildcards.batch))
 
 
+def tries():
+    """How often a job is tried. The process that submits knows it once the DAG is built; jobs have it from there."""
+    if not workflow.remote_exec:
+        retries = getattr(workflow.execution_settings, "retries", 0)
+        os.environ["STAGEBENCH_TRIES"] = str(1 + retries)
+    return int(os.environ["STAGEBENCH_TRIES"])
+
+
 def tries_left(wildcards, attempt):
     """How often a scheduler would try a job again with more; never where jobs run here, whose memory is what it is."""
-    tries = 1 if runs_here() else int(os.environ["STAGEBENCH_TRIES"])
-    return max(0, tries - attempt)
+    return 0 if runs_here() else max(0, tries() - attempt)
 
 
 def device_record(wildcards):
