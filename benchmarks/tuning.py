@@ -24,7 +24,7 @@ from stagebench import exclusive
 from stagebench.records import read_json, write_json
 
 OUT = artifacts.ROOT / "results/bench/tuning.json"
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 1.2
 BATCHES = (1, 16)
 _log = logging.getLogger("tuning")

@@ -18,7 +18,7 @@ from stagebench.preprocessing import Preprocessing
 
 PAIRS = 5
 # Passes of one measurement: both sides start their threads or workers once in each.
-PASSES = {"fp32": 1, "int8": 4}
+PASSES = {"fp32": 2, "int8": 8}
 
 
 def images_to_feed(passes: int) -> Any:
