@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from stagebench import records
 from stagebench.dataset import labels as label_kinds
 from stagebench.dataset.images import ImageError, decode_image
 from stagebench.dataset.jpeg import is_surely_decodable
-from stagebench.dataset.labels import Label, Labels
-from stagebench.dataset.manifest import ManifestRow, write_manifest
+from stagebench.dataset.labels import Labels
+from stagebench.dataset.manifest import Label, ManifestRow, ManifestRows, write_manifest
 from stagebench.dataset.space import require_free
 from stagebench.dataset.tarstream import Member, members
 from stagebench.dataset.unpack import Piece, Unpacker
@@ -76,36 +76,36 @@ def devkit_entry(devkit: str | None) -> dict[str, Any]:
     return {} if devkit is None else {"devkit": records.describe(Path(devkit).expanduser())}
 
 
-def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int, workers: int) -> list[ManifestRow]:
-    rows: list[ManifestRow] = []
+def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int, workers: int) -> ManifestRows:
+    rows = ManifestRows(name)
     broken: list[str] = []
     for wnid in kind.wnids:
         (folder / wnid).mkdir()
     images, again = tee(_images(archive, kind))  # `again` is behind by what the workers have in hand
-    pieces = (Piece(member.offset, member.size, f"{label.wnid}/{_file_name(member)}") for member, label in images)
+    pieces = (Piece(member.offset, member.size, f"{label.wnid}/{file_name}") for file_name, member, label in images)
     with (
         Unpacker(archive, folder, check=check_image, workers=workers) as unpacker,
         progress_bar("extract", total=expected, unit="img") as bar,
     ):
-        for (member, label), file in zip(again, unpacker.unpack(pieces), strict=True):
+        for (file_name, member, label), file in zip(again, unpacker.unpack(pieces), strict=True):
             if file.fault:
                 broken.append(f"{member.name} ({file.fault})")
-            path = f"{name}/{label.wnid}/{_file_name(member)}"
-            rows.append(ManifestRow(path, label.label, label.wnid, label.split, member.size, file.sha256))
+            rows.add(file_name, label, member.size, file.sha256)
             bar.update()
     for wnid in kind.wnids:
         _remove_if_empty(folder / wnid)
     if broken:
         raise StagebenchError(f"{archive}: {len(broken)} images are broken: {'; '.join(broken)}; replace the archive")
-    rows.sort(key=lambda row: row.path.rpartition("/")[2])
-    return check_counts(rows, kind, expected, str(archive))
+    rows.sort()
+    check_counts(rows, kind, expected, str(archive))
+    return rows
 
 
-def _images(archive: Path, kind: Labels) -> Iterator[tuple[Member, Label]]:
-    """Yield the members of an archive with their labels; none may be a stranger, or come twice."""
+def _images(archive: Path, kind: Labels) -> Iterator[tuple[str, Member, Label]]:
+    """Yield the members of an archive with the names of their files and their labels; no stranger, and none twice."""
     seen: set[str] = set()
     for member in members(archive):
-        file_name = _file_name(member)
+        file_name = member.name.rpartition("/")[2]
         label = kind.of(file_name)
         if label is None:
             raise StagebenchError(
@@ -114,11 +114,7 @@ def _images(archive: Path, kind: Labels) -> Iterator[tuple[Member, Label]]:
         if file_name in seen:
             raise StagebenchError(f"{archive}: holds {file_name} twice; is it another archive?")
         seen.add(file_name)
-        yield member, label
-
-
-def _file_name(member: Member) -> str:
-    return member.name.rpartition("/")[2]
+        yield file_name, member, label
 
 
 def check_image(data: bytes) -> str | None:
@@ -136,8 +132,8 @@ def check_image(data: bytes) -> str | None:
     return None
 
 
-def check_counts(rows: list[ManifestRow], kind: Labels, expected: int, where: str) -> list[ManifestRow]:
-    """Return `rows`, once their number and their number per class are what they must be.
+def check_counts(rows: Sequence[ManifestRow], kind: Labels, expected: int, where: str) -> None:
+    """Go on only where the number of images and of each class's images are what they must be.
 
     Raises:
         StagebenchError: they are not.
@@ -153,7 +149,6 @@ def check_counts(rows: list[ManifestRow], kind: Labels, expected: int, where: st
         wrong = [kind.wnids[label] for label in sorted(wanted.keys() | found.keys()) if wanted[label] != found[label]]
         shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} others" if len(wrong) > _SHOWN else "")
         raise StagebenchError(f"{where}: the number of images is wrong in the classes {shown}; is it another archive?")
-    return rows
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -164,7 +159,7 @@ def _remove_if_empty(folder: Path) -> None:
 def write_dataset(
     manifest: Path,
     record: Path,
-    rows: list[ManifestRow],
+    rows: Sequence[ManifestRow],
     labels: str,
     *,
     watch: records.Stopwatch,

@@ -10,8 +10,8 @@ from pathlib import Path
 from stagebench import records
 from stagebench.dataset import labels as label_kinds
 from stagebench.dataset.archive import check_counts, check_image, devkit_entry, write_dataset
-from stagebench.dataset.labels import Label, Labels
-from stagebench.dataset.manifest import ManifestRow
+from stagebench.dataset.labels import Labels
+from stagebench.dataset.manifest import Label, ManifestRows
 from stagebench.logs import progress_bar
 from stagebench.records import StagebenchError
 
@@ -47,32 +47,27 @@ def link_folder(
     watch = records.Stopwatch()
     kind = label_kinds.resolve(labels, devkit)
     _require_level(folder, kind)
-    rows: dict[str, ManifestRow] = {}
+    rows, seen = ManifestRows(images.name), set[str]()
     broken: list[str] = []
     with records.replacing(images) as made, progress_bar("link", total=expected, unit="img") as bar:
         made.mkdir()
         for path, label in _images(folder, kind):
-            if path.name in rows:
+            if path.name in seen:
                 raise StagebenchError(f"{folder}: holds {path.name} twice; name a folder with one data set")
             data = path.read_bytes()
             if reason := check_image(data):
                 broken.append(f"{path} ({reason})")
             (made / label.wnid).mkdir(exist_ok=True)
             (made / label.wnid / path.name).symlink_to(path.resolve())
-            rows[path.name] = ManifestRow(
-                f"{images.name}/{label.wnid}/{path.name}",
-                label.label,
-                label.wnid,
-                label.split,
-                len(data),
-                hashlib.sha256(data).hexdigest(),
-            )
+            seen.add(path.name)
+            rows.add(path.name, label, len(data), hashlib.sha256(data).hexdigest())
             bar.update()
         if broken:
             raise StagebenchError(f"{folder}: {len(broken)} images are broken: {'; '.join(broken)}; replace them")
-        found = check_counts([rows[name] for name in sorted(rows)], kind, expected, folder.as_posix())
+        rows.sort()
+        check_counts(rows, kind, expected, folder.as_posix())
     write_dataset(
-        manifest, record, found, labels, watch=watch, inputs=devkit_entry(devkit), notes={"folder": folder.as_posix()}
+        manifest, record, rows, labels, watch=watch, inputs=devkit_entry(devkit), notes={"folder": folder.as_posix()}
     )
 
 

@@ -7,23 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from stagebench.dataset import imagenet
-from stagebench.dataset.manifest import Split
+from stagebench.dataset.manifest import Label, Split
 from stagebench.dataset.photographs import PHOTOGRAPHS
 from stagebench.records import StagebenchError
 
 _IMAGENET_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 _SAMPLE_NAME = re.compile(r"sample_(val|fit)_(\d{8})\.JPEG")
-
-
-class Label(NamedTuple):
-    """What an image's name says of it."""
-
-    split: Split
-    wnid: str
-    label: int
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from stagebench.records import StagebenchError, replacing
 
@@ -15,6 +16,7 @@ Split = Literal["val", "fit"]
 
 # MLPerf Inference calibrates ResNet-50 with 500 images of ImageNet's validation set.
 CALIBRATION_IMAGES = 500
+_DIGEST = 32  # bytes of a SHA-256
 
 
 class ManifestRow(NamedTuple):
@@ -26,6 +28,64 @@ class ManifestRow(NamedTuple):
     split: Split
     bytes: int
     sha256: str
+
+
+class Label(NamedTuple):
+    """What an image's name says of it."""
+
+    split: Split
+    wnid: str
+    label: int
+
+
+class ManifestRows(Sequence[ManifestRow]):
+    """The rows of a manifest in the making, in the order of the images' names.
+
+    Rows are made when they are asked for. What is kept of an image is its name, 40 bytes and a place in the order:
+    less than half of its row, so that the memory of a stage hardly grows with the number of images.
+    """
+
+    def __init__(self, folder: str) -> None:
+        """Begin without rows; `folder` is where the class folders lie, relative to the manifest's."""
+        self._folder = folder
+        self._names: list[str] = []
+        self._sizes = array("Q")
+        self._digests = bytearray()
+        self._labels = array("I")
+        self._known: dict[Label, int] = {}
+        self._order: Sequence[int] = ()
+
+    def add(self, name: str, label: Label, size: int, sha256: str) -> None:
+        """Add an image: the name of its file, its label, its size in bytes and its SHA-256 in hexadecimal digits."""
+        self._names.append(name)
+        self._sizes.append(size)
+        self._digests += bytes.fromhex(sha256)
+        self._labels.append(self._known.setdefault(label, len(self._known)))
+
+    def sort(self) -> None:
+        """Put the rows into the order of the images' names; until then there are none to be had."""
+        self._order = array("I", sorted(range(len(self._names)), key=self._names.__getitem__))
+        self._distinct = list(self._known)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> ManifestRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[ManifestRow]: ...
+
+    def __getitem__(self, index: int | slice) -> ManifestRow | list[ManifestRow]:
+        if isinstance(index, slice):
+            return [self._row(i) for i in self._order[index]]
+        return self._row(self._order[index])
+
+    def _row(self, i: int) -> ManifestRow:
+        label = self._distinct[self._labels[i]]
+        digest = self._digests[_DIGEST * i : _DIGEST * (i + 1)].hex()
+        path = f"{self._folder}/{label.wnid}/{self._names[i]}"
+        return ManifestRow(path, label.label, label.wnid, label.split, self._sizes[i], digest)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
