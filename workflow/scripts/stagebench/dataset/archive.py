@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from stagebench.dataset import labels as label_kinds
 from stagebench.dataset.images import ImageError, decode_image
 from stagebench.dataset.jpeg import is_surely_decodable
 from stagebench.dataset.labels import Labels
-from stagebench.dataset.manifest import Label, ManifestRow, ManifestRows, write_manifest
+from stagebench.dataset.manifest import Label, ManifestRows, write_manifest
 from stagebench.dataset.space import require_free
 from stagebench.dataset.tarstream import Member, members
 from stagebench.dataset.unpack import Piece, Unpacker
@@ -96,7 +96,6 @@ def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int
         _remove_if_empty(folder / wnid)
     if broken:
         raise StagebenchError(f"{archive}: {len(broken)} images are broken: {'; '.join(broken)}; replace the archive")
-    rows.sort()
     check_counts(rows, kind, expected, str(archive))
     return rows
 
@@ -132,13 +131,13 @@ def check_image(data: bytes) -> str | None:
     return None
 
 
-def check_counts(rows: Sequence[ManifestRow], kind: Labels, expected: int, where: str) -> None:
+def check_counts(rows: ManifestRows, kind: Labels, expected: int, where: str) -> None:
     """Go on only where the number of images and of each class's images are what they must be.
 
     Raises:
         StagebenchError: they are not.
     """
-    found = Counter(row.label for row in rows if row.split == "val")
+    found = Counter({label.label: number for label, number in rows.tally().items() if label.split == "val"})
     if found.total() != expected:
         raise StagebenchError(
             f"{where}: holds {found.total()} validation images, but datasets.*.images expects {expected}; "
@@ -159,7 +158,7 @@ def _remove_if_empty(folder: Path) -> None:
 def write_dataset(
     manifest: Path,
     record: Path,
-    rows: Sequence[ManifestRow],
+    rows: ManifestRows,
     labels: str,
     *,
     watch: records.Stopwatch,
@@ -172,6 +171,7 @@ def write_dataset(
         notes: what the record has to say beside the counts.
     """
     write_manifest(manifest, rows)
+    tally = rows.tally()
     records.write_json(
         record,
         records.make_record(
@@ -180,10 +180,10 @@ def write_dataset(
             inputs=inputs,
             outputs={"manifest": records.describe(manifest)},
             labels=labels,
-            images=sum(row.split == "val" for row in rows),
-            fitting_images=sum(row.split == "fit" for row in rows),
-            classes=len({row.wnid for row in rows}),
-            bytes=sum(row.bytes for row in rows),
+            images=sum(number for label, number in tally.items() if label.split == "val"),
+            fitting_images=sum(number for label, number in tally.items() if label.split == "fit"),
+            classes=len({label.wnid for label in tally}),
+            bytes=rows.total_bytes(),
             **notes,
         ),
     )

@@ -64,7 +64,6 @@ def link_folder(
             bar.update()
         if broken:
             raise StagebenchError(f"{folder}: {len(broken)} images are broken: {'; '.join(broken)}; replace them")
-        rows.sort()
         check_counts(rows, kind, expected, folder.as_posix())
     write_dataset(
         manifest, record, rows, labels, watch=watch, inputs=devkit_entry(devkit), notes={"folder": folder.as_posix()}

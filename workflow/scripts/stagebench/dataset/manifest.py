@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 from array import array
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple
 
 from stagebench.records import StagebenchError, replacing
 
@@ -38,10 +38,10 @@ class Label(NamedTuple):
     label: int
 
 
-class ManifestRows(Sequence[ManifestRow]):
+class ManifestRows(Iterable[ManifestRow]):
     """The rows of a manifest in the making, in the order of the images' names.
 
-    Rows are made when they are asked for. What is kept of an image is its name, 40 bytes and a place in the order:
+    Rows are made while they are iterated over. What is kept of an image is its name, 40 bytes and a place in the order:
     less than half of its row, so that the memory of a stage hardly grows with the number of images.
     """
 
@@ -53,7 +53,6 @@ class ManifestRows(Sequence[ManifestRow]):
         self._digests = bytearray()
         self._labels = array("I")
         self._known: dict[Label, int] = {}
-        self._order: Sequence[int] = ()
 
     def add(self, name: str, label: Label, size: int, sha256: str) -> None:
         """Add an image: the name of its file, its label, its size in bytes and its SHA-256 in hexadecimal digits."""
@@ -62,30 +61,22 @@ class ManifestRows(Sequence[ManifestRow]):
         self._digests += bytes.fromhex(sha256)
         self._labels.append(self._known.setdefault(label, len(self._known)))
 
-    def sort(self) -> None:
-        """Put the rows into the order of the images' names; until then there are none to be had."""
-        self._order = array("I", sorted(range(len(self._names)), key=self._names.__getitem__))
-        self._distinct = list(self._known)
+    def __iter__(self) -> Iterator[ManifestRow]:
+        labels = list(self._known)
+        for i in sorted(range(len(self._names)), key=self._names.__getitem__):
+            label = labels[self._labels[i]]
+            digest = self._digests[_DIGEST * i : _DIGEST * (i + 1)].hex()
+            path = f"{self._folder}/{label.wnid}/{self._names[i]}"
+            yield ManifestRow(path, label.label, label.wnid, label.split, self._sizes[i], digest)
 
-    def __len__(self) -> int:
-        return len(self._order)
+    def tally(self) -> Counter[Label]:
+        """Count the images of each label."""
+        labels = list(self._known)
+        return Counter({labels[i]: number for i, number in Counter(self._labels).items()})
 
-    @overload
-    def __getitem__(self, index: int) -> ManifestRow: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[ManifestRow]: ...
-
-    def __getitem__(self, index: int | slice) -> ManifestRow | list[ManifestRow]:
-        if isinstance(index, slice):
-            return [self._row(i) for i in self._order[index]]
-        return self._row(self._order[index])
-
-    def _row(self, i: int) -> ManifestRow:
-        label = self._distinct[self._labels[i]]
-        digest = self._digests[_DIGEST * i : _DIGEST * (i + 1)].hex()
-        path = f"{self._folder}/{label.wnid}/{self._names[i]}"
-        return ManifestRow(path, label.label, label.wnid, label.split, self._sizes[i], digest)
+    def total_bytes(self) -> int:
+        """Return the size of all images together."""
+        return sum(self._sizes)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
