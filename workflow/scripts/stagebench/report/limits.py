@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import TYPE_CHECKING, Any
 
 from stagebench.report import formatting
@@ -128,10 +129,7 @@ def startup_table(rows: Sequence[Row]) -> str:
 
 
 def _median(values: Sequence[float]) -> str:
-    if not values:
-        return BLANK
-    ordered = sorted(values)
-    return f"{(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2:.2f}"
+    return f"{statistics.median(values):.2f}" if values else BLANK
 
 
 def _images(row: Row) -> int:
