@@ -11,7 +11,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@while IFS= read -r line; do \
+	  case $$line in [a-z]*:*'## '*) printf '%-20s%s\n' "$${line%%:*}" "$${line##*## }" ;; esac; \
+	done < $(firstword $(MAKEFILE_LIST))
 
 report: $(VENV)/.runtime  ## run the whole chain on the embedded default and write results/report.md
 	$(BIN)/snakemake --cores $(CORES) results/report.md
@@ -74,6 +76,7 @@ clean:  ## delete everything the workflow made (downloads stay)
 	rm -rf results logs .snakemake
 
 $(BIN)/python:
+	@$(PYTHON) tools/check_platform.py
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: requirements/runtime.txt | $(BIN)/python

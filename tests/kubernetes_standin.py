@@ -5,12 +5,15 @@
 Every job that the executor would create is written to FOLDER as JSON, exactly as it would go to the API server. With
 `--run` the stand-in then does what a node would: it runs the container's command in an empty folder of its own, with
 nothing but the image's software (this environment) and the storage; without it the first job ends the run.
+
+Files go to and from the storage by rsync, as on a real cluster; where it is not installed, by `rsync_standin.py`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -64,9 +67,20 @@ class Core:
         return SimpleNamespace(items=[])
 
 
+def offer_rsync() -> None:
+    """Put the stand-in for rsync last on the path: one that is installed comes first."""
+    program = FOLDER / "bin/rsync"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    command = shlex.join([sys.executable, str(Path(__file__).resolve().with_name("rsync_standin.py"))])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join([os.environ["PATH"], str(program.parent)])
+
+
 def main() -> None:
     """Run Snakemake with the stand-in in place of the client."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    offer_rsync()
     kubernetes.config.load_kube_config = lambda *arguments, **more: None
     kubernetes.client.BatchV1Api = Batch
     kubernetes.client.CoreV1Api = Core
