@@ -1,6 +1,6 @@
 """ResNet-50 image classification, measured from the data set's archive to the report.
 
-The rules of each stage stand in a file of their own, in the order of the data's way.
+One rules file per stage, in pipeline order.
 """
 
 from snakemake.utils import min_version
@@ -11,17 +11,19 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
-# What `docker build -t stagebench:0.1.0 .` makes; it has an effect only with `--sdm apptainer`.
+# Made by `docker build -t stagebench:0.1.0 .`; used only with `--sdm apptainer`.
 container: "docker://stagebench:0.1.0"
 
 
-# Limits on these hold for each machine by itself, not for a whole cluster.
+# Limits on these hold for each machine, not for a whole cluster.
 resource_scopes:
     gpu="local",
     machine="local",
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/staleness.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/model.smk"
@@ -33,7 +35,7 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        "results/report.md",
+        "<results>/report.md",
     localrule: True
     message:
-        "The report is written: results/report.md"
+        "The report is written: {input}"

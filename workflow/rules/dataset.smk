@@ -1,7 +1,7 @@
-"""From an archive to labelled images and decoded pixels.
+"""From an archive to labelled images and decoded images.
 
-Takes: the config's `datasets`; downloads into resources/{dataset}/.
-Leaves: results/datasets/{dataset}/images/ with manifest.csv and dataset.json beside it, and pixels/{recipe}.npy.
+Takes: the config's `datasets`; downloads into <resources>/{dataset}/.
+Leaves: <datasets>/{dataset}/images/ with manifest.csv and dataset.json, and pixels/{recipe}.npy.
 """
 
 MADE = [name for name, entry in CONFIG.datasets.items() if entry.archive is None]
@@ -13,22 +13,53 @@ RECIPES = {
 }
 
 
+def sample_settings(wildcards):
+    return {"images": dataset_entry(wildcards).images}
+
+
+def archive_settings(wildcards):
+    return dataset_entry(wildcards).archive.model_dump(mode="json")
+
+
+def label_settings(wildcards):
+    entry = dataset_entry(wildcards)
+    return {
+        "labels": entry.label_kind,
+        "expected": entry.images,
+        "devkit": entry.devkit,
+    }
+
+
+def folder_settings(wildcards):
+    folder = dataset_entry(wildcards).archive.path
+    return {"folder": folder, **label_settings(wildcards)}
+
+
+def decoding_settings(wildcards):
+    return {
+        "preprocessing": RECIPES[wildcards.recipe].model_dump(mode="json"),
+        "subset": dataset_entry(wildcards).subset,
+    }
+
+
 rule make_sample:
     output:
-        archive="resources/{dataset}/archive.tar",
-        record="resources/{dataset}/archive.json",
+        archive="<resources>/{dataset}/archive.tar",
+        record="<resources>/{dataset}/archive.json",
     log:
-        "logs/make_sample/{dataset}.log",
+        "<logs>/make_sample/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(MADE),
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing(10),
         disk_mb=growing_by_image(200, 0.2),
     params:
-        images=lambda wildcards: dataset_entry(wildcards).images,
+        settings=given(sample_settings),
+        compared=compared(sample_settings),
         code=code_of("make_sample.py"),
-        format=FORMAT,
+        format=format_of("archive"),
     message:
         "Make the archive of the data set {wildcards.dataset} from photographs"
     script:
@@ -37,22 +68,22 @@ rule make_sample:
 
 rule download_archive:
     output:
-        archive="resources/{dataset}/archive.tar",
-        record="resources/{dataset}/archive.json",
+        archive="<resources>/{dataset}/archive.tar",
+        record="<resources>/{dataset}/archive.json",
     log:
-        "logs/download_archive/{dataset}.log",
+        "<logs>/download_archive/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(MADE) - set(FOLDERS)),
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing(240),
         disk_mb=growing_by_image(200, 0.2),
     params:
-        url=lambda wildcards: dataset_entry(wildcards).archive.url,
-        path=lambda wildcards: dataset_entry(wildcards).archive.path,
-        md5=lambda wildcards: dataset_entry(wildcards).archive.md5,
+        settings=given(archive_settings),
+        compared=compared(archive_settings),
         code=code_of("download_archive.py"),
-        format=FORMAT,
+        format=format_of("archive"),
     message:
         "Fetch the archive of the data set {wildcards.dataset} and check its MD5"
     script:
@@ -61,28 +92,28 @@ rule download_archive:
 
 rule extract_dataset:
     input:
-        # Only its record decides whether the archive is another one: gigabytes are not hashed to plan a run.
-        archive=ancient("resources/{dataset}/archive.tar"),
-        archive_record="resources/{dataset}/archive.json",
+        # Depend on the record, so that planning never hashes gigabytes.
+        archive=ancient("<resources>/{dataset}/archive.tar"),
+        archive_record="<resources>/{dataset}/archive.json",
     output:
-        images=directory("results/datasets/{dataset}/images"),
-        manifest="results/datasets/{dataset}/manifest.csv",
-        record="results/datasets/{dataset}/dataset.json",
+        images=directory("<datasets>/{dataset}/images"),
+        manifest="<datasets>/{dataset}/manifest.csv",
+        record="<datasets>/{dataset}/dataset.json",
     log:
-        "logs/extract_dataset/{dataset}.log",
+        "<logs>/extract_dataset/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(set(CONFIG.datasets) - set(FOLDERS)),
     threads: 8
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing_by_image(10, 0.0005),
         disk_mb=growing_by_image(200, 0.2),
     params:
-        labels=lambda wildcards: dataset_entry(wildcards).label_kind,
-        expected=lambda wildcards: dataset_entry(wildcards).images,
-        devkit=lambda wildcards: dataset_entry(wildcards).devkit,
+        settings=given(label_settings),
+        compared=compared(label_settings),
         code=code_of("extract_dataset.py"),
-        format=FORMAT,
+        format=format_of("dataset"),
     message:
         "Extract the images of the data set {wildcards.dataset} into class folders and count them"
     script:
@@ -91,24 +122,23 @@ rule extract_dataset:
 
 rule link_dataset:
     output:
-        images=directory("results/datasets/{dataset}/images"),
-        manifest="results/datasets/{dataset}/manifest.csv",
-        record="results/datasets/{dataset}/dataset.json",
+        images=directory("<datasets>/{dataset}/images"),
+        manifest="<datasets>/{dataset}/manifest.csv",
+        record="<datasets>/{dataset}/dataset.json",
     log:
-        "logs/link_dataset/{dataset}.log",
+        "<logs>/link_dataset/{dataset}.log",
     wildcard_constraints:
         dataset=any_of(FOLDERS),
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing_by_image(10, 0.0005),
         disk_mb=growing(200),
     params:
-        folder=lambda wildcards: dataset_entry(wildcards).archive.path,
-        labels=lambda wildcards: dataset_entry(wildcards).label_kind,
-        expected=lambda wildcards: dataset_entry(wildcards).images,
-        devkit=lambda wildcards: dataset_entry(wildcards).devkit,
+        settings=given(folder_settings),
+        compared=compared(folder_settings),
         code=code_of("link_dataset.py"),
-        format=FORMAT,
+        format=format_of("dataset"),
     message:
         "Link the images of the data set {wildcards.dataset} into class folders and count them"
     script:
@@ -117,29 +147,28 @@ rule link_dataset:
 
 rule decode_pixels:
     input:
-        manifest="results/datasets/{dataset}/manifest.csv",
-        dataset_record="results/datasets/{dataset}/dataset.json",
+        manifest="<datasets>/{dataset}/manifest.csv",
+        dataset_record="<datasets>/{dataset}/dataset.json",
         images=images_shipped,
     output:
-        pixels="results/datasets/{dataset}/pixels/{recipe}.npy",
-        record="results/datasets/{dataset}/pixels/{recipe}.json",
+        pixels="<datasets>/{dataset}/pixels/{recipe}.npy",
+        record="<datasets>/{dataset}/pixels/{recipe}.json",
     log:
-        "logs/decode_pixels/{dataset}/{recipe}.log",
+        "<logs>/decode_pixels/{dataset}/{recipe}.log",
     wildcard_constraints:
         recipe=any_of(RECIPES),
     threads: 8
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing_by_image(10, 0.0005),
         disk_mb=growing_by_image(200, 0.2),
     params:
-        preprocessing=lambda wildcards: RECIPES[wildcards.recipe].model_dump(
-            mode="json"
-        ),
-        subset=subset_of,
+        settings=given(decoding_settings),
+        compared=compared(decoding_settings),
         code=code_of("decode_pixels.py"),
-        format=FORMAT,
+        format=format_of("pixels"),
     message:
-        "Decode the images of the data set {wildcards.dataset} once, into one file of pixels"
+        "Decode the images of the data set {wildcards.dataset} once, into one file"
     script:
         "../scripts/decode_pixels.py"

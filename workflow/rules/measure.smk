@@ -1,26 +1,62 @@
 """From engines to measured figures.
 
-Takes: engines, or the weights for torch, which is the reference; the images and their decoded pixels.
-Leaves: results/inference/…/batch{batch}.json and results/validation/…/batch{batch}.json, each with its raw samples
-beside it (.npz). A cell that could not be measured has a record, too, which says why.
+Takes: engines, or the weights for torch, which is the reference; the images and their decoded copies.
+Leaves: <results>/inference/…/batch{batch}.json and <results>/validation/…/batch{batch}.json, each with its raw samples
+(.npz). A cell that could not be measured has a record, too, which says why.
 
 Timed jobs hold the whole machine: they take all of the resource `machine`, of which every other job takes one unit.
 """
 
 
+def run_settings(wildcards, engine=None):
+    """What inference and validation have in common; `engine` if the paths name none."""
+    entry = CONFIG.devices[wildcards.device]
+    name = engine or wildcards.engine
+    return {
+        "cell": cell_of(wildcards, engine),
+        "module": CONFIG.engine_module(name),
+        "preprocessing": preprocessing_of(wildcards),
+        "subset": dataset_entry(wildcards).subset,
+        "policy": {
+            "local_scratch": entry.local_scratch,
+            "share_node": entry.share_node,
+        },
+        "protocol": CONFIG.measurement.protocol,
+        "scenario": "offline",
+        "options": run_options(name),
+    }
+
+
+def validation_settings(wildcards):
+    measurement = CONFIG.measurement
+    return run_settings(wildcards, "torch") | {
+        "architecture": model_of(wildcards).architecture,
+        "repeats": measurement.validation_repeats,
+        "cached_repeats": 0,
+    }
+
+
+def inference_settings(wildcards):
+    measurement = CONFIG.measurement
+    return run_settings(wildcards) | {
+        "repeats": measurement.repeats,
+        "cached_repeats": measurement.cached_repeats,
+    }
+
+
 rule run_validation:
     input:
-        weights="resources/weights/{model}.pth",
-        weights_record="resources/weights/{model}.json",
+        weights="<resources>/weights/{model}.pth",
+        weights_record="<resources>/weights/{model}.json",
         device=device_record,
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
-        dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
         images=images_shipped,
     output:
-        record="results/validation/{device}/{model}/{precision}/batch{batch}.json",
-        samples="results/validation/{device}/{model}/{precision}/batch{batch}.npz",
+        record="<results>/validation/{device}/{model}/{precision}/batch{batch}.json",
+        samples="<results>/validation/{device}/{model}/{precision}/batch{batch}.npz",
     log:
-        "logs/run_validation/{device}/{model}/{precision}/batch{batch}.log",
+        "<logs>/run_validation/{device}/{model}/{precision}/batch{batch}.log",
     resources:
         machine=WHOLE_MACHINE,
         mem_mb=memory_of_batch,
@@ -29,21 +65,14 @@ rule run_validation:
         gpu=gpus_of,
         tries_left=tries_left,
     params:
-        cell=cell_of,
-        architecture=architecture_of,
-        preprocessing=preprocessing_of,
-        subset=subset_of,
-        machine=machine_of,
-        measurement={
-            "repeats": CONFIG.measurement.validation_repeats,
-            "cached_repeats": 0,
-            "protocol": CONFIG.measurement.protocol,
-            "engine_options": {},
-        },
+        settings=given(validation_settings),
+        compared=compared(validation_settings),
         library=lambda wildcards: library_of("torch"),
-        engine_code=code_of_engine("torch"),
+        engine_code=lambda wildcards: code_of_engine("torch"),
+        protocol_code=code_of_protocol(CONFIG.measurement.protocol),
         code=code_of("run_validation.py"),
-        format=FORMAT,
+        format=format_of("validation"),
+        tries=forward_tries,
     message:
         "Validate {wildcards.model} with torch in {wildcards.precision}, batches of {wildcards.batch}"
     script:
@@ -52,22 +81,20 @@ rule run_validation:
 
 rule run_inference:
     input:
-        engine="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",
-        build_record="results/engines/{device}/{model}/{engine}/{precision}/batch{batch}.json",
+        engine="<results>/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",
+        build_record="<results>/engines/{device}/{model}/{engine}/{precision}/batch{batch}.json",
         device=device_record,
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
-        dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
-        # Its record tells whether it is another file: gigabytes are not hashed to plan a run.
-        pixels=lambda wildcards: [
-            ancient(path) for path in [pixels_of(".npy")(wildcards)] if path
-        ],
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
+        # Depend on the record, so that planning never hashes gigabytes.
+        pixels=ancient(pixels_of(".npy")),
         pixels_record=pixels_of(".json"),
         images=images_shipped,
     output:
-        record="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.json",
-        samples="results/inference/{device}/{model}/{engine}/{precision}/batch{batch}.npz",
+        record="<results>/inference/{device}/{model}/{engine}/{precision}/batch{batch}.json",
+        samples="<results>/inference/{device}/{model}/{engine}/{precision}/batch{batch}.npz",
     log:
-        "logs/run_inference/{device}/{model}/{engine}/{precision}/batch{batch}.log",
+        "<logs>/run_inference/{device}/{model}/{engine}/{precision}/batch{batch}.log",
     resources:
         machine=WHOLE_MACHINE,
         mem_mb=memory_of_batch,
@@ -76,20 +103,14 @@ rule run_inference:
         gpu=gpus_of,
         tries_left=tries_left,
     params:
-        cell=cell_of,
-        preprocessing=preprocessing_of,
-        subset=subset_of,
-        machine=machine_of,
-        measurement=lambda wildcards: {
-            "repeats": CONFIG.measurement.repeats,
-            "cached_repeats": CONFIG.measurement.cached_repeats,
-            "protocol": CONFIG.measurement.protocol,
-            "engine_options": CONFIG.engines.run_options(wildcards.engine),
-        },
+        settings=given(inference_settings),
+        compared=compared(inference_settings),
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
+        protocol_code=code_of_protocol(CONFIG.measurement.protocol),
         code=code_of("run_inference.py"),
-        format=FORMAT,
+        format=format_of("inference"),
+        tries=forward_tries,
     message:
         "Run {wildcards.model} with {wildcards.engine} in {wildcards.precision}, batches of {wildcards.batch}"
     script:

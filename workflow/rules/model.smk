@@ -1,32 +1,48 @@
 """From weights to prepared ONNX files.
 
-Takes: the config's `models`; results/datasets/{dataset}/manifest.csv for real images to fit, compare and calibrate with.
-Leaves: resources/weights/{model}.pth and results/models/{model}/exported.onnx, simplified.onnx, {variant}.onnx, each
-with its record.
+Takes: the config's `models`; <datasets>/{dataset}/manifest.csv for real images to fit, compare and calibrate with.
+Leaves: <resources>/weights/{model}.pth and <results>/models/{model}/exported.onnx, simplified.onnx,
+{onnx_variant}.onnx, each with its record.
 """
 
 DEMO = [name for name, model in CONFIG.models.items() if model.weights == "demo"]
 
 
+def checkpoint_settings(wildcards):
+    model = model_of(wildcards)
+    weights = model.weights.model_dump(mode="json")
+    return {"weights": weights, "architecture": model.architecture}
+
+
+def model_settings(wildcards):
+    return {
+        "architecture": model_of(wildcards).architecture,
+        "preprocessing": preprocessing_of(wildcards),
+    }
+
+
+def simplification_settings(wildcards):
+    return {"preprocessing": preprocessing_of(wildcards)}
+
+
 rule fetch_weights:
     output:
-        weights="resources/weights/{model}.pth",
-        record="resources/weights/{model}.json",
+        weights="<resources>/weights/{model}.pth",
+        record="<resources>/weights/{model}.json",
     log:
-        "logs/fetch_weights/{model}.log",
+        "<logs>/fetch_weights/{model}.log",
     wildcard_constraints:
         model=any_of(set(CONFIG.models) - set(DEMO)),
     resources:
+        machine=1,
         mem_mb=growing(2000),
         runtime=growing(30),
         disk_mb=growing(500),
     params:
-        url=lambda wildcards: model_of(wildcards).weights.url,
-        file=lambda wildcards: model_of(wildcards).weights.file,
-        sha256=lambda wildcards: model_of(wildcards).weights.sha256,
-        architecture=architecture_of,
+        settings=given(checkpoint_settings),
+        compared=compared(checkpoint_settings),
         code=code_of("fetch_weights.py"),
-        format=FORMAT,
+        format=format_of("weights"),
     message:
         "Fetch the weights of {wildcards.model} and check their SHA-256"
     script:
@@ -35,26 +51,27 @@ rule fetch_weights:
 
 rule fit_demo_weights:
     input:
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
-        dataset_record=of_dataset("results/datasets/{dataset}/dataset.json"),
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
         images=images_shipped,
     output:
-        weights="resources/weights/{model}.pth",
-        record="resources/weights/{model}.json",
+        weights="<resources>/weights/{model}.pth",
+        record="<resources>/weights/{model}.json",
     log:
-        "logs/fit_demo_weights/{model}.log",
+        "<logs>/fit_demo_weights/{model}.log",
     wildcard_constraints:
         model=any_of(DEMO),
     threads: 8
     resources:
+        machine=1,
         mem_mb=growing(3500),
         runtime=growing(15),
         disk_mb=growing(500),
     params:
-        architecture=architecture_of,
-        preprocessing=preprocessing_of,
+        settings=given(model_settings),
+        compared=compared(model_settings),
         code=code_of("fit_demo_weights.py"),
-        format=FORMAT,
+        format=format_of("weights"),
     message:
         "Fit the weights of {wildcards.model} to the fitting images"
     script:
@@ -63,25 +80,27 @@ rule fit_demo_weights:
 
 rule export_model:
     input:
-        weights="resources/weights/{model}.pth",
-        weights_record="resources/weights/{model}.json",
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        weights="<resources>/weights/{model}.pth",
+        weights_record="<resources>/weights/{model}.json",
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
         images=images_shipped,
     output:
-        onnx="results/models/{model}/exported.onnx",
-        record="results/models/{model}/exported.json",
+        onnx="<results>/models/{model}/exported.onnx",
+        record="<results>/models/{model}/exported.json",
     log:
-        "logs/export_model/{model}.log",
+        "<logs>/export_model/{model}.log",
     threads: 4
     resources:
+        machine=1,
         mem_mb=growing(3000),
         runtime=growing(15),
         disk_mb=growing(500),
     params:
-        architecture=architecture_of,
-        preprocessing=preprocessing_of,
+        settings=given(model_settings),
+        compared=compared(model_settings),
         code=code_of("export_model.py"),
-        format=FORMAT,
+        format=format_of("exported"),
     message:
         "Export {wildcards.model} to ONNX and compare its outputs with torch's"
     script:
@@ -90,24 +109,27 @@ rule export_model:
 
 rule simplify_model:
     input:
-        exported="results/models/{model}/exported.onnx",
-        exported_record="results/models/{model}/exported.json",
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        exported="<results>/models/{model}/exported.onnx",
+        exported_record="<results>/models/{model}/exported.json",
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
         images=images_shipped,
     output:
-        onnx="results/models/{model}/simplified.onnx",
-        record="results/models/{model}/simplified.json",
+        onnx="<results>/models/{model}/simplified.onnx",
+        record="<results>/models/{model}/simplified.json",
     log:
-        "logs/simplify_model/{model}.log",
+        "<logs>/simplify_model/{model}.log",
     threads: 4
     resources:
+        machine=1,
         mem_mb=growing(2500),
         runtime=growing(15),
         disk_mb=growing(500),
     params:
-        preprocessing=preprocessing_of,
+        settings=given(simplification_settings),
+        compared=compared(simplification_settings),
         code=code_of("simplify_model.py"),
-        format=FORMAT,
+        format=format_of("simplified"),
     message:
         "Simplify the ONNX file of {wildcards.model} and prove that its outputs are the same"
     script:
@@ -116,28 +138,30 @@ rule simplify_model:
 
 rule prepare_variant:
     input:
-        simplified="results/models/{model}/simplified.onnx",
-        simplified_record="results/models/{model}/simplified.json",
-        weights="resources/weights/{model}.pth",
-        weights_record="resources/weights/{model}.json",
-        manifest=of_dataset("results/datasets/{dataset}/manifest.csv"),
+        simplified="<results>/models/{model}/simplified.onnx",
+        simplified_record="<results>/models/{model}/simplified.json",
+        weights="<resources>/weights/{model}.pth",
+        weights_record="<resources>/weights/{model}.json",
+        manifest=of_dataset("manifest.csv"),
+        dataset_record=of_dataset("dataset.json"),
         images=images_shipped,
     output:
-        onnx="results/models/{model}/{variant}.onnx",
-        record="results/models/{model}/{variant}.json",
+        onnx="<results>/models/{model}/{onnx_variant}.onnx",
+        record="<results>/models/{model}/{onnx_variant}.json",
     log:
-        "logs/prepare_variant/{model}/{variant}.log",
+        "<logs>/prepare_variant/{model}/{onnx_variant}.log",
     threads: 4
     resources:
+        machine=1,
         mem_mb=growing(5000),
         runtime=growing(30),
         disk_mb=growing(500),
     params:
-        architecture=architecture_of,
-        preprocessing=preprocessing_of,
+        settings=given(model_settings),
+        compared=compared(model_settings),
         code=code_of("prepare_variant.py"),
-        format=FORMAT,
+        format=format_of("variant"),
     message:
-        "Prepare the {wildcards.variant} file of {wildcards.model} and compare it with fp32"
+        "Prepare the {wildcards.onnx_variant} file of {wildcards.model} and compare it with fp32"
     script:
         "../scripts/prepare_variant.py"

@@ -1,26 +1,46 @@
 """From records to the table and the reports.
 
-Takes: the records of every cell and of what it stands on; nothing else.
-Leaves: results/table.csv, results/report.md and results/precision/{precision}.md.
+Takes: the records of every cell and of what it is made from; nothing else.
+Leaves: <results>/table.csv, <results>/report.md and <results>/precision/{precision}.md.
 """
+
+
+def precisions_of(wildcards):
+    """The precisions of a report: the one that its path names, or all of the config."""
+    named = getattr(wildcards, "precision", None)
+    return [named] if named else CONFIG.cases.precisions
+
+
+def row_records(wildcards):
+    return records_needed(precisions_of(wildcards))
+
+
+def row_settings(wildcards):
+    return {"rows": rows_of(precisions_of(wildcards))}
+
+
+def report_settings(wildcards):
+    precision = getattr(wildcards, "precision", None)
+    return row_settings(wildcards) | {"precision": precision, "notes": notes()}
 
 
 rule make_table:
     input:
-        lambda wildcards: inputs_of(CONFIG.cases.precisions),
+        records=row_records,
     output:
-        table="results/table.csv",
+        table="<results>/table.csv",
     log:
-        "logs/make_table.log",
+        "<logs>/make_table.log",
     localrule: True
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing(10),
         disk_mb=growing(100),
     params:
-        rows=lambda wildcards: rows_of(CONFIG.cases.precisions),
+        settings=given(row_settings),
+        compared=compared(row_settings),
         code=code_of("make_table.py"),
-        format=FORMAT,
     message:
         "Collect the records of all cells into one table"
     script:
@@ -29,52 +49,36 @@ rule make_table:
 
 rule write_report:
     input:
-        table="results/table.csv",
-        records=lambda wildcards: inputs_of(CONFIG.cases.precisions),
-        devices=lambda wildcards: list(devices_of(CONFIG.cases.precisions).values()),
+        records=row_records,
+        # Not read: the report of all cells comes with its table.
+        table="<results>/table.csv",
     output:
-        report="results/report.md",
+        report="<results>/report.md",
     log:
-        "logs/write_report.log",
+        "<logs>/write_report.log",
     localrule: True
     resources:
+        machine=1,
         mem_mb=growing(1000),
         runtime=growing(10),
         disk_mb=growing(100),
     params:
-        rows=lambda wildcards: rows_of(CONFIG.cases.precisions),
-        devices=lambda wildcards: devices_of(CONFIG.cases.precisions),
-        notes=lambda wildcards: notes(),
-        templates=digest_of_folder("workflow/report"),
+        settings=given(report_settings),
+        compared=compared(report_settings),
+        templates=templates(),
         code=code_of("write_report.py"),
-        format=FORMAT,
     message:
         "Write the report"
     script:
         "../scripts/write_report.py"
 
 
-rule write_precision_report:
+use rule write_report as write_precision_report with:
     input:
-        records=lambda wildcards: inputs_of([wildcards.precision]),
-        devices=lambda wildcards: list(devices_of([wildcards.precision]).values()),
+        records=row_records,
     output:
-        report="results/precision/{precision}.md",
+        report="<results>/precision/{precision}.md",
     log:
-        "logs/write_precision_report/{precision}.log",
-    localrule: True
-    resources:
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        disk_mb=growing(100),
-    params:
-        rows=lambda wildcards: rows_of([wildcards.precision]),
-        devices=lambda wildcards: devices_of([wildcards.precision]),
-        notes=lambda wildcards: notes(),
-        templates=digest_of_folder("workflow/report"),
-        code=code_of("write_precision_report.py"),
-        format=FORMAT,
+        "<logs>/write_precision_report/{precision}.log",
     message:
         "Write the report of {wildcards.precision}"
-    script:
-        "../scripts/write_precision_report.py"

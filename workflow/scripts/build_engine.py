@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
-from stagebench.engines.build import build_engine
+from stagebench.engines.build import BuildFiles, BuildSettings, build_engine
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,18 +13,14 @@ if TYPE_CHECKING:
 if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
         build_engine(
-            engine=snakemake.wildcards.engine,
-            source=Path(snakemake.input.source),
-            source_record=Path(snakemake.input.source_record),
-            device_record=Path(snakemake.input.device),
-            out=Path(snakemake.output.engine),
-            record=Path(snakemake.output.record),
-            precision=snakemake.wildcards.precision,
-            batch=int(snakemake.wildcards.batch),
-            model=snakemake.wildcards.model,
-            architecture=snakemake.params.architecture,
-            preprocessing=snakemake.params.preprocessing,
-            options=snakemake.params.options,
-            cache_folder=Path("results/engines") / snakemake.wildcards.device / "caches",
+            BuildSettings.model_validate(snakemake.params.settings),
+            BuildFiles(
+                source=stage.optional(snakemake.input.source),
+                source_record=stage.optional(snakemake.input.source_record),
+                device_record=Path(snakemake.input.device),
+                engine=Path(snakemake.output.engine),
+                record=Path(snakemake.output.record),
+                cache_folder=Path(snakemake.params.caches),
+            ),
             tries_left=snakemake.resources.tries_left,
         )

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
 from stagebench.dataset.pixels import decode_pixels
+from stagebench.job import stage
+from stagebench.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -17,7 +18,7 @@ if __name__ == "__main__":
             dataset_record=Path(snakemake.input.dataset_record),
             pixels=Path(snakemake.output.pixels),
             record=Path(snakemake.output.record),
-            preprocessing=snakemake.params.preprocessing,
-            subset=snakemake.params.subset,
+            preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
+            subset=snakemake.params.settings["subset"],
             threads=snakemake.threads,
         )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
 from stagebench.dataset.download import fetch_archive
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -15,7 +15,5 @@ if __name__ == "__main__":
         fetch_archive(
             archive=Path(snakemake.output.archive),
             record=Path(snakemake.output.record),
-            url=snakemake.params.url,
-            path=snakemake.params.path,
-            md5=snakemake.params.md5,
+            **snakemake.params.settings,
         )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
 from stagebench.dataset.archive import extract_archive
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -18,8 +18,6 @@ if __name__ == "__main__":
             images=Path(snakemake.output.images),
             manifest=Path(snakemake.output.manifest),
             record=Path(snakemake.output.record),
-            labels=snakemake.params.labels,
-            expected=snakemake.params.expected,
-            devkit=snakemake.params.devkit,
+            **snakemake.params.settings,
             workers=snakemake.threads,
         )

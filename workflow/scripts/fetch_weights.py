@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
+from stagebench.job import stage
 from stagebench.model.weights import fetch_weights
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if __name__ == "__main__":
         fetch_weights(
             weights=Path(snakemake.output.weights),
             record=Path(snakemake.output.record),
-            url=snakemake.params.url,
-            file=snakemake.params.file,
-            sha256=snakemake.params.sha256,
-            architecture=snakemake.params.architecture,
+            **snakemake.params.settings["weights"],
+            architecture=snakemake.params.settings["architecture"],
         )

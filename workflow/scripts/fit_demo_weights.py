@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
+from stagebench.job import stage
 from stagebench.model.demo import fit_weights
+from stagebench.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -15,8 +16,8 @@ if __name__ == "__main__":
         fit_weights(
             weights=Path(snakemake.output.weights),
             record=Path(snakemake.output.record),
-            architecture=snakemake.params.architecture,
-            preprocessing=snakemake.params.preprocessing,
+            architecture=snakemake.params.settings["architecture"],
+            preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
             manifest=Path(snakemake.input.manifest),
             dataset_record=Path(snakemake.input.dataset_record),
         )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
 from stagebench.dataset.folder import link_folder
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
         link_folder(
-            folder=Path(snakemake.params.folder).expanduser(),
+            folder=Path(snakemake.params.settings["folder"]).expanduser(),
             images=Path(snakemake.output.images),
             manifest=Path(snakemake.output.manifest),
             record=Path(snakemake.output.record),
-            labels=snakemake.params.labels,
-            devkit=snakemake.params.devkit,
-            expected=snakemake.params.expected,
+            labels=snakemake.params.settings["labels"],
+            devkit=snakemake.params.settings["devkit"],
+            expected=snakemake.params.settings["expected"],
         )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
 from stagebench.dataset.sample import make_archive
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -15,5 +15,5 @@ if __name__ == "__main__":
         make_archive(
             archive=Path(snakemake.output.archive),
             record=Path(snakemake.output.record),
-            images=snakemake.params.images,
+            images=snakemake.params.settings["images"],
         )

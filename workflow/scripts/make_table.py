@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
-from stagebench.report.table import make_table
+from stagebench.job import stage
+from stagebench.report.render.table_csv import make_table
+from stagebench.report.rows import row_files
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -12,4 +13,7 @@ if TYPE_CHECKING:
 
 if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
-        make_table(rows=stage.located(snakemake.params.rows, snakemake.input), table=Path(snakemake.output.table))
+        make_table(
+            rows=row_files(snakemake.params.settings["rows"], snakemake.input.records),
+            table=Path(snakemake.output.table),
+        )

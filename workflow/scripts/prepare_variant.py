@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
+from stagebench.job import stage
 from stagebench.model.variants import prepare_variant
+from stagebench.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,14 +14,15 @@ if TYPE_CHECKING:
 if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
         prepare_variant(
-            variant=snakemake.wildcards.variant,
+            onnx_variant=snakemake.wildcards.onnx_variant,
             simplified=Path(snakemake.input.simplified),
             simplified_record=Path(snakemake.input.simplified_record),
             out=Path(snakemake.output.onnx),
             record=Path(snakemake.output.record),
             weights=Path(snakemake.input.weights),
             weights_record=Path(snakemake.input.weights_record),
-            architecture=snakemake.params.architecture,
-            preprocessing=snakemake.params.preprocessing,
+            architecture=snakemake.params.settings["architecture"],
+            preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
             manifest=Path(snakemake.input.manifest),
+            dataset_record=Path(snakemake.input.dataset_record),
         )

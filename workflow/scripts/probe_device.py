@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
-from stagebench.device import probe
+from stagebench.host.identity import probe
+from stagebench.job import stage
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -14,7 +14,6 @@ if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
         probe(
             name=snakemake.wildcards.device,
-            compute_capability=snakemake.params.compute_capability,
-            on_device=snakemake.params.on_device,
+            **snakemake.params.settings,
             record=Path(snakemake.output.record),
         )

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stagebench import stage
+from stagebench.job import stage
 from stagebench.model.simplify import simplify_model
+from stagebench.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -17,6 +18,7 @@ if __name__ == "__main__":
             exported_record=Path(snakemake.input.exported_record),
             out=Path(snakemake.output.onnx),
             record=Path(snakemake.output.record),
-            preprocessing=snakemake.params.preprocessing,
+            preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
             manifest=Path(snakemake.input.manifest),
+            dataset_record=Path(snakemake.input.dataset_record),
         )

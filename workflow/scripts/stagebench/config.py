@@ -6,22 +6,40 @@ The JSON schema in workflow/schemas/ and the tables in config/README.md are gene
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
-from stagebench import engines
+from stagebench import registry as plugins
+from stagebench.engines import registry
+from stagebench.engines.base import Engine
+from stagebench.errors import StagebenchError
+from stagebench.measure import protocols
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.vocabulary import Cell, PrecisionName, nearest
 
-__all__ = ["Cell", "Config", "Preprocessing", "cells", "load"]
+__all__ = ["Config", "Preprocessing", "cells", "load"]
 
-Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8", "fp8"]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_AUTO = "auto"
+
+
+#: Mark of keys that are checked and have no effect yet: config/README.md leaves them out.
+UNDOCUMENTED = "x-no-effect-yet"
+_NO_EFFECT_YET: dict[str, JsonValue] = {UNDOCUMENTED: True}
 
 
 class Section(BaseModel):
@@ -40,7 +58,7 @@ class Cases(Section):
         min_length=1,
         description="Engine names, or `auto`: TensorRT where there is a GPU, else openvino and onnxruntime.",
     )
-    precisions: list[Precision] = Field(["fp32", "bf16", "int8"], min_length=1, description="Precisions.")
+    precisions: list[PrecisionName] = Field(["fp32", "bf16", "int8"], min_length=1, description="Precisions.")
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 16], min_length=1, description="Images per request.")
 
     @model_validator(mode="after")
@@ -112,7 +130,11 @@ class Model(Section):
     )
     dataset: Name = Field(description="Data set whose labels the model knows: a name from `datasets`.")
     preprocessing: Preprocessing = Field(Preprocessing(), description="How an image becomes the model's input.")
-    expected: Expected | None = Field(None, description="Published accuracy on the full data set, where there is one.")
+    expected: Expected | None = Field(
+        None,
+        description="Published accuracy on the full data set, if there is one.",
+        json_schema_extra=_NO_EFFECT_YET,
+    )
 
 
 class Archive(Section):
@@ -136,10 +158,10 @@ class Dataset(Section):
 
     archive: Archive | None = Field(None, description="Its archive; none for `sample`, which is made on the spot.")
     labels: Literal["imagenet", "sample"] | None = Field(
-        None, description="Which labels its file names have; by default `sample` without an archive, else `imagenet`."
+        None, description="Labelling scheme of the file names; by default `sample` without an archive, else `imagenet`."
     )
     devkit: str | None = Field(
-        None, description="ImageNet's development kit (ILSVRC2012_devkit_t12.tar.gz), held against the labels."
+        None, description="ImageNet's development kit (ILSVRC2012_devkit_t12.tar.gz), compared with the labels."
     )
     images: int = Field(ge=1, description="Number of validation images that it holds; checked at extraction.")
     subset: int | None = Field(
@@ -157,73 +179,14 @@ class Dataset(Section):
 
     @property
     def is_folder(self) -> bool:
-        """Say whether its path names a folder of extracted images rather than an archive."""
+        """Whether its path names a folder of extracted images rather than an archive."""
         path = self.archive.path if self.archive else None
         return path is not None and Path(path).expanduser().is_dir()
 
     @property
     def label_kind(self) -> str:
-        """Return which labels its file names have."""
+        """The labelling scheme of its file names."""
         return self.labels or ("imagenet" if self.archive else "sample")
-
-
-class DynamicBatch(Section):
-    """Bounds of an engine whose batch size is open."""
-
-    min: int = Field(ge=1, description="Smallest batch size that the engine takes.")
-    opt: int = Field(ge=1, description="Batch size that it is tuned for.")
-    max: int = Field(ge=1, description="Largest batch size that it takes.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if not self.min <= self.opt <= self.max:
-            raise ValueError(f"min {self.min}, opt {self.opt}, max {self.max} are not in order: min <= opt <= max")
-        return self
-
-
-class TensorRTOptions(Section):
-    """How TensorRT and TensorRT-RTX build and run."""
-
-    workspace_gib: float | None = Field(
-        None, gt=0, description="Limit of the builder's scratch memory in GiB; by default the card's memory."
-    )
-    builder_optimization_level: int | None = Field(
-        None, ge=0, le=5, description="0 builds fastest, 5 tries most; by default the library's own (3)."
-    )
-    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
-        "none", description="Which other cards the engine shall run on, at a cost in speed."
-    )
-    profiling_verbosity: Literal["none", "layer_names_only", "detailed"] = Field(
-        "detailed", description="How much the engine tells of its layers; the record keeps it."
-    )
-    timing_cache: bool = Field(True, description="Keep the builder's timings of tactics between builds on a device.")
-    dynamic_batch: DynamicBatch | None = Field(
-        None, description="Build with an open batch size within bounds; by default it is the cell's own, and static."
-    )
-    cuda_graphs: bool = Field(True, description="Launch each request as one CUDA graph.")
-
-
-#: Options that a run takes; the others belong to the build.
-RUN_OPTIONS = frozenset({"cuda_graphs"})
-
-
-class Engines(Section):
-    """Options of engines that have some."""
-
-    tensorrt: TensorRTOptions = Field(TensorRTOptions(), description="TensorRT.")
-    tensorrt_rtx: TensorRTOptions = Field(TensorRTOptions(), description="TensorRT-RTX.")
-
-    def build_options(self, engine: str) -> dict[str, Any]:
-        """Return what an engine's `build` takes, as plain values."""
-        return {key: value for key, value in self._all(engine).items() if key not in RUN_OPTIONS}
-
-    def run_options(self, engine: str) -> dict[str, Any]:
-        """Return what an engine's `open` takes, as plain values."""
-        return {key: value for key, value in self._all(engine).items() if key in RUN_OPTIONS}
-
-    def _all(self, engine: str) -> dict[str, Any]:
-        section = getattr(self, engine, None) if engine in type(self).model_fields else None
-        return section.model_dump(mode="json") if section is not None else {}
 
 
 class Measurement(Section):
@@ -234,13 +197,31 @@ class Measurement(Section):
     cached_repeats: int = Field(
         1, ge=1, description="Passes over the decoded pixels (as many as take a second) for p_infer_cached."
     )
-    protocol: Literal["stagebench"] = Field("stagebench", description="The way of measuring; docs/metrics.md tells it.")
+    protocol: str = Field(
+        "stagebench", description="Measurement protocol; see docs/metrics.md.", json_schema_extra=_NO_EFFECT_YET
+    )
+
+    @model_validator(mode="after")
+    def _protocol_exists(self) -> Self:
+        known = plugins.names(protocols)
+        if self.protocol not in known:
+            raise ValueError(f"protocol: unknown value {self.protocol!r}{nearest(self.protocol, known)}")
+        return self
 
 
 class Report(Section):
     """How it is reported."""
 
-    language: Literal["en"] = Field("en", description="Language of the report.")
+    language: Literal["en"] = Field("en", description="Language of the report.", json_schema_extra=_NO_EFFECT_YET)
+
+
+class Pathvars(Section):
+    """Folders of a run, so that several configs live side by side and share data sets and weights."""
+
+    results: str = Field("results", description="Everything that is made, but for data sets.")
+    logs: str = Field("logs", description="Logs of the jobs.")
+    resources: str = Field("resources", description="Archives and weights.")
+    datasets: str = Field("results/datasets", description="Extracted images, manifests and decoded images.")
 
 
 class Config(Section):
@@ -250,41 +231,71 @@ class Config(Section):
     devices: dict[Name, Device] = Field({"local": Device()}, description="Kinds of machines, by name.")
     models: dict[Name, Model] = Field(description="Models, by name.")
     datasets: dict[Name, Dataset] = Field(description="Data sets, by name.")
-    engines: Engines = Field(Engines())
+    engines: dict[Name, dict[str, JsonValue]] = Field(
+        {}, description="Options of engines by name, and with `module` engines that are not of this package."
+    )
     measurement: Measurement = Field(Measurement())
     report: Report = Field(Report())
+    pathvars: Pathvars = Field(Pathvars())
+
+    @model_validator(mode="after")
+    def _engines_exist(self) -> Self:
+        own = registry.names()
+        for name, section in self.engines.items():
+            module = section.get(registry.MODULE)
+            if module is None and name not in own:
+                raise ValueError(
+                    f"engines.{name}: unknown engine{nearest(name, own)}; one that is not of this package names its "
+                    "`module`, such as mypackage.mychip"
+                )
+            if module is not None and (name in own or name == _AUTO or not isinstance(module, str)):
+                raise ValueError(
+                    f"engines.{name}.module: {module!r} for the name {name!r}; choose another name, or omit it"
+                )
+            try:
+                registry.options(self.engine(name), section)
+            except StagebenchError as error:
+                raise ValueError(f"engines.{name}.{error}") from None
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         known: dict[str, list[str]] = {
             "devices": list(self.devices),
             "models": list(self.models),
-            "engines": ["auto", *engines.names()],
+            "engines": [_AUTO, *self.engine_names()],
         }
         for key, choices in known.items():
             for name in getattr(self.cases, key):
                 if name not in choices:
-                    raise ValueError(f"cases.{key}: unknown {key[:-1]} {name!r}{_nearest(name, choices)}")
+                    raise ValueError(f"cases.{key}: unknown {key[:-1]} {name!r}{nearest(name, choices)}")
         for name, model in self.models.items():
             if model.dataset not in self.datasets:
-                hint = _nearest(model.dataset, self.datasets)
+                hint = nearest(model.dataset, self.datasets)
                 raise ValueError(f"models.{name}.dataset: unknown data set {model.dataset!r}{hint}")
         others = [name for name in self.cases.devices if name != "local"]
-        if "auto" in self.cases.engines and others:
+        if _AUTO in self.cases.engines and others:
             raise ValueError(
                 f"cases.engines: 'auto' is known only for the device local; name the engines for {', '.join(others)}"
             )
         return self
 
+    def engine_names(self) -> list[str]:
+        """Return the names of all engines: those of this package, and those that the config adds."""
+        return sorted({*registry.names(), *self.engines})
 
-class Cell(NamedTuple):
-    """One row of the report."""
+    def engine_module(self, name: str) -> str | None:
+        """Return the module of an engine that is not of this package; None for one that is."""
+        module = self.engines.get(name, {}).get(registry.MODULE)
+        return module if isinstance(module, str) else None
 
-    device: str
-    model: str
-    engine: str
-    precision: str
-    batch: int
+    def engine(self, name: str) -> Engine:
+        """Return an engine by its name.
+
+        Raises:
+            StagebenchError: there is no such engine.
+        """
+        return registry.get(name, self.engine_module(name))
 
 
 def cells(config: Config, engine_names: list[str], precisions: list[str]) -> Iterator[Cell]:
@@ -294,7 +305,7 @@ def cells(config: Config, engine_names: list[str], precisions: list[str]) -> Ite
             for engine in engine_names:
                 for precision in precisions:
                     for batch in config.cases.batch_sizes:
-                        yield Cell(device, model, engine, precision, batch)
+                        yield Cell(device=device, model=model, engine=engine, precision=precision, batch=batch)
 
 
 def load(raw: Mapping[str, Any]) -> Config:
@@ -309,12 +320,6 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise StagebenchError("config: " + "; ".join(_explain(entry) for entry in error.errors())) from None
 
 
-def _nearest(name: str, choices: Any) -> str:
-    choices = [str(choice) for choice in choices]
-    close = difflib.get_close_matches(name, choices, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": there are {', '.join(choices)}"
-
-
 def _explain(entry: Any) -> str:
     """Turn one of pydantic's errors into a clause that names the key."""
     location = [str(part) for part in entry["loc"]]
@@ -322,7 +327,7 @@ def _explain(entry: Any) -> str:
     path = [part for before, part in zip(["", *location], location, strict=False) if before != "weights"]
     key = ".".join(path) or "config"
     if entry["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_nearest(path[-1], _siblings(path))}"
+        return f"{key}: unknown key{nearest(path[-1], _siblings(path))}"
     if entry["type"] == "missing":
         return f"{key}: is missing"
     if entry["type"] == "value_error":
@@ -330,7 +335,7 @@ def _explain(entry: Any) -> str:
         return text if not path else f"{key}: {text}"
     if entry["type"] == "literal_error" and isinstance(entry["input"], str):
         choices = [part.strip("'") for part in entry["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{key}: unknown value {entry['input']!r}{_nearest(entry['input'], choices)}"
+        return f"{key}: unknown value {entry['input']!r}{nearest(entry['input'], choices)}"
     return f"{key}: {entry['msg'][:1].lower()}{entry['msg'][1:]} (found {entry['input']!r})"
 
 

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from itertools import tee
 from pathlib import Path
-from typing import Any
 
-from stagebench import records
-from stagebench.dataset import labels as label_kinds
-from stagebench.dataset.images import ImageError, decode_image
-from stagebench.dataset.jpeg import is_surely_decodable
-from stagebench.dataset.labels import Labels
-from stagebench.dataset.manifest import Label, ManifestRows, write_manifest
+from stagebench.dataset.inventory import check_counts, check_image, devkit_entry, write_dataset
+from stagebench.dataset.labels import kinds as label_kinds
+from stagebench.dataset.labels.kinds import Labels
+from stagebench.dataset.manifest import Label, ManifestRows
 from stagebench.dataset.space import require_free
 from stagebench.dataset.tarstream import Member, members
 from stagebench.dataset.unpack import Piece, Unpacker
-from stagebench.logs import progress_bar
-from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
-
-_SHOWN = 3
+from stagebench.errors import StagebenchError
+from stagebench.job.logs import progress_bar
+from stagebench.records.data import ArchiveRecord, DatasetRecord
+from stagebench.records.envelope import Stopwatch, passed_on
+from stagebench.records.io import replacing
 
 
 def extract_archive(
@@ -57,23 +53,20 @@ def extract_archive(
         StagebenchError: the archive is damaged or unsafe, an image is broken (all of them are named), the images are
             not those expected, or the disk is too small.
     """
-    watch = records.Stopwatch()
-    source = records.read_record(archive_record)
+    watch = Stopwatch()
+    source = ArchiveRecord.read(archive_record)
+    if passed_on(DatasetRecord, record, watch, sources=[source], outputs={"manifest": manifest}):
+        images.mkdir(parents=True, exist_ok=True)
+        return
     kind = label_kinds.resolve(labels, devkit)
-    with records.replacing(images) as folder:
+    with replacing(images) as folder:
         folder.mkdir()
         require_free(
             folder, archive.stat().st_size, what="the extraction", advice="name a folder of extracted images by path"
         )
         rows = _extract(archive, folder, images.name, kind, expected, min(workers, len(os.sched_getaffinity(0))))
-    inputs = {"archive": records.output_entry(source, "archive"), **devkit_entry(devkit)}
-    notes = {key: source[key] for key in ("photographs",) if key in source}
-    write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, notes=notes)
-
-
-def devkit_entry(devkit: str | None) -> dict[str, Any]:
-    """Return the entry of a development kit for a record's `inputs`, if there is one."""
-    return {} if devkit is None else {"devkit": records.describe(Path(devkit).expanduser())}
+    inputs = {"archive": source.outputs["archive"], **devkit_entry(devkit)}
+    write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, photographs=source.found.photographs)
 
 
 def _extract(archive: Path, folder: Path, name: str, kind: Labels, expected: int, workers: int) -> ManifestRows:
@@ -116,74 +109,6 @@ def _images(archive: Path, kind: Labels) -> Iterator[tuple[str, Member, Label]]:
         yield file_name, member, label
 
 
-def check_image(data: bytes) -> str | None:
-    """Say why an image file cannot be used; None if it can.
-
-    What torchvision's loader decodes can be used, whatever its name says. A JPEG of the usual kind is not decoded for
-    that, since its headers tell; anything else is.
-    """
-    if is_surely_decodable(data):
-        return None
-    try:
-        decode_image(data, Preprocessing())
-    except ImageError as error:
-        return str(error)
-    return None
-
-
-def check_counts(rows: ManifestRows, kind: Labels, expected: int, where: str) -> None:
-    """Go on only where the number of images and of each class's images are what they must be.
-
-    Raises:
-        StagebenchError: they are not.
-    """
-    found = Counter({label.label: number for label, number in rows.tally().items() if label.split == "val"})
-    if found.total() != expected:
-        raise StagebenchError(
-            f"{where}: holds {found.total()} validation images, but datasets.*.images expects {expected}; "
-            "correct the number or fetch the archive again"
-        )
-    wanted = kind.per_class(expected)
-    if wanted is not None and wanted != found:
-        wrong = [kind.wnids[label] for label in sorted(wanted.keys() | found.keys()) if wanted[label] != found[label]]
-        shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} others" if len(wrong) > _SHOWN else "")
-        raise StagebenchError(f"{where}: the number of images is wrong in the classes {shown}; is it another archive?")
-
-
 def _remove_if_empty(folder: Path) -> None:
     if next(folder.iterdir(), None) is None:
         folder.rmdir()
-
-
-def write_dataset(
-    manifest: Path,
-    record: Path,
-    rows: ManifestRows,
-    labels: str,
-    *,
-    watch: records.Stopwatch,
-    inputs: dict[str, Any],
-    notes: dict[str, Any],
-) -> None:
-    """Write the manifest and the record of a data set whose images are in their place.
-
-    Args:
-        notes: what the record has to say beside the counts.
-    """
-    write_manifest(manifest, rows)
-    tally = rows.tally()
-    records.write_json(
-        record,
-        records.make_record(
-            "dataset",
-            watch=watch,
-            inputs=inputs,
-            outputs={"manifest": records.describe(manifest)},
-            labels=labels,
-            images=sum(number for label, number in tally.items() if label.split == "val"),
-            fitting_images=sum(number for label, number in tally.items() if label.split == "fit"),
-            classes=len({label.wnid for label in tally}),
-            bytes=rows.total_bytes(),
-            **notes,
-        ),
-    )

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from stagebench import records
 from stagebench.dataset import transfer
 from stagebench.dataset.transfer import Digest, download, without_credentials
-from stagebench.records import StagebenchError, part_of, replacing
+from stagebench.errors import StagebenchError
+from stagebench.records.data import Archive, ArchiveRecord
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.io import part_of, replacing
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,7 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
     Raises:
         StagebenchError: as for `fetch`.
     """
-    watch = records.Stopwatch()
+    watch = Stopwatch()
     local = Path(path).expanduser() if path is not None else local_path(url or "")
     if local is not None:
         _require_file(local)
@@ -81,17 +83,13 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
         _link(local, archive)
     else:
         digest = fetch(url or "", archive, algorithm="md5", expected=md5)
-    entry = {"path": archive.as_posix(), "md5": digest.hex(), "bytes": digest.length}
-    records.write_json(
-        record,
-        records.make_record(
-            "archive",
-            watch=watch,
-            outputs={"archive": entry},
-            source=str(local) if local is not None else without_credentials(url or ""),
-            fetched=True,
+    ArchiveRecord.make(
+        watch,
+        result=Archive(
+            source=str(local) if local is not None else without_credentials(url or ""), fetched=True, photographs=()
         ),
-    )
+        outputs={"archive": FileEntry(path=archive.as_posix(), md5=digest.hex(), bytes=digest.length)},
+    ).write(record)
 
 
 def local_path(url: str) -> Path | None:

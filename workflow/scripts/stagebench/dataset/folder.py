@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from stagebench import records
-from stagebench.dataset import labels as label_kinds
-from stagebench.dataset.archive import check_counts, check_image, devkit_entry, write_dataset
-from stagebench.dataset.labels import Labels
+from stagebench.dataset.inventory import check_counts, check_image, devkit_entry, write_dataset
+from stagebench.dataset.labels import kinds as label_kinds
+from stagebench.dataset.labels.kinds import Labels
 from stagebench.dataset.manifest import Label, ManifestRows
-from stagebench.logs import progress_bar
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.job.logs import progress_bar
+from stagebench.records.envelope import Stopwatch
+from stagebench.records.io import replacing
 
 _SHOWN = 3
 # How far down images are looked for where there are none, and how many files of a class folder are looked at for that.
@@ -44,12 +45,12 @@ def link_folder(
         StagebenchError: the folder lies one level too high, images are broken (all of them are named) or not those
             expected, or a class folder is not the class of an image in it.
     """
-    watch = records.Stopwatch()
+    watch = Stopwatch()
     kind = label_kinds.resolve(labels, devkit)
     _require_level(folder, kind)
     rows, seen = ManifestRows(images.name), set[str]()
     broken: list[str] = []
-    with records.replacing(images) as made, progress_bar("link", total=expected, unit="img") as bar:
+    with replacing(images) as made, progress_bar("link", total=expected, unit="img") as bar:
         made.mkdir()
         for path, label in _images(folder, kind):
             if path.name in seen:
@@ -65,9 +66,7 @@ def link_folder(
         if broken:
             raise StagebenchError(f"{folder}: {len(broken)} images are broken: {'; '.join(broken)}; replace them")
         check_counts(rows, kind, expected, folder.as_posix())
-    write_dataset(
-        manifest, record, rows, labels, watch=watch, inputs=devkit_entry(devkit), notes={"folder": folder.as_posix()}
-    )
+    write_dataset(manifest, record, rows, labels, watch=watch, inputs=devkit_entry(devkit))
 
 
 def _images(folder: Path, kind: Labels) -> Iterator[tuple[Path, Label]]:

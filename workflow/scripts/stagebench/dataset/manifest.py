@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from stagebench.records import StagebenchError, replacing
+from stagebench.errors import StagebenchError
+from stagebench.records.io import replacing
 
 Split = Literal["val", "fit"]
 

@@ -15,21 +15,23 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from stagebench import records
-from stagebench.dataset import resample
-from stagebench.dataset.images import DECODER, ImageError, decode_image
+from stagebench.dataset.decode import resample
+from stagebench.dataset.decode.images import DECODER, ImageError, decode_image
 from stagebench.dataset.manifest import ManifestRow, image_path, list_digest, validation_rows
 from stagebench.dataset.space import require_free
-from stagebench.logs import progress_bar
+from stagebench.errors import StagebenchError
+from stagebench.job.logs import progress_bar
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.data import DatasetRecord, DecodedImages, PixelsRecord
+from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
+from stagebench.records.io import part_of, versions
 
 _log = logging.getLogger(__name__)
 
 # Images decoded between two checkpoints: 19 MB of pixels at 224 x 224.
 _BLOCK = 128
 _CHUNK = 1 << 20
-Pixels = npt.NDArray[np.uint8]
+_Images = npt.NDArray[np.uint8]
 
 
 def decode_pixels(
@@ -38,7 +40,7 @@ def decode_pixels(
     pixels: Path,
     record: Path,
     *,
-    preprocessing: dict[str, Any],
+    preprocessing: Preprocessing,
     subset: int | None,
     threads: int,
 ) -> None:
@@ -50,17 +52,18 @@ def decode_pixels(
     Raises:
         StagebenchError: the disk is too small, or images cannot be decoded (all of them are named).
     """
-    watch = records.Stopwatch()
-    recipe = Preprocessing(**preprocessing)
-    source = records.read_record(dataset_record)
+    watch = Stopwatch()
+    source = DatasetRecord.read(dataset_record)
+    if passed_on(PixelsRecord, record, watch, sources=[source], outputs={"pixels": pixels}):
+        return
     rows = validation_rows(manifest, subset)
-    shape = (len(rows), recipe.crop, recipe.crop, 3)
-    inputs = {"manifest": records.output_entry(source, "manifest")}
+    shape = (len(rows), preprocessing.crop, preprocessing.crop, 3)
+    inputs = {"manifest": source.outputs["manifest"]}
     key = {
         "decoder": DECODER,
-        "recipe": recipe.recipe(DECODER),
+        "recipe": preprocessing.recipe(DECODER),
         "shape": shape,
-        "manifest": inputs["manifest"]["sha256"],
+        "manifest": inputs["manifest"].sha256,
     }
     if len(rows) >= resample.WORTHWHILE:
         resample.load_kernels()
@@ -68,36 +71,34 @@ def decode_pixels(
         if writer.done:
             _log.info("%s: %d of %d images are there, going on", pixels, writer.done, len(rows))
         with progress_bar("decode", total=len(rows), unit="img", initial=writer.done) as bar:
-            for block in _decoded(manifest, rows, writer.done, recipe, threads):
+            for block in _decoded(manifest, rows, writer.done, preprocessing, threads):
                 writer.append(block)
                 bar.update(len(block))
         entry = writer.finish()
-    records.write_json(
-        record,
-        records.make_record(
-            "pixels",
-            watch=watch,
-            inputs=inputs,
-            outputs={"pixels": entry},
-            versions=records.versions("pillow", "numpy"),
-            recipe=recipe.model_dump(mode="json"),
+    PixelsRecord.make(
+        watch,
+        result=DecodedImages(
+            preprocessing=preprocessing,
             decoder=DECODER,
             images=len(rows),
             subset=subset,
             images_sha256=list_digest(rows),
         ),
-    )
+        inputs=inputs,
+        outputs={"pixels": entry},
+        versions=versions("pillow", "numpy"),
+    ).write(record)
 
 
-def open_pixels(path: Path) -> Pixels:
+def open_pixels(path: Path) -> _Images:
     """Map a file of decoded pixels read-only: uint8 (images, crop, crop, 3)."""
-    mapped: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    mapped: _Images = np.load(path, mmap_mode="r", allow_pickle=False)
     return mapped
 
 
 def _decoded(
     manifest: Path, rows: list[ManifestRow], start: int, recipe: Preprocessing, threads: int
-) -> Iterator[Pixels]:
+) -> Iterator[_Images]:
     """Yield the pixels of `rows[start:]` block by block; while one is used, the next is being decoded.
 
     Raises:
@@ -107,7 +108,7 @@ def _decoded(
     buffers = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
     broken: list[str] = []
 
-    def decode(row: ManifestRow, out: Pixels) -> str | None:
+    def decode(row: ManifestRow, out: _Images) -> str | None:
         try:
             decode_image(image_path(manifest, row).read_bytes(), recipe, out)
         except ImageError as error:
@@ -141,7 +142,7 @@ class _Writer:
 
     def __init__(self, pixels: Path, shape: tuple[int, ...], key: dict[str, Any]) -> None:
         self._pixels = pixels
-        self._part = records.part_of(pixels)
+        self._part = part_of(pixels)
         self._journal = self._part.with_name(self._part.name + ".journal")
         self._bytes_per_image = int(np.prod(shape[1:]))
         self._images = shape[0]
@@ -174,7 +175,7 @@ class _Writer:
         self._file.close()
         self._lines.close()
 
-    def append(self, block: Pixels) -> None:
+    def append(self, block: _Images) -> None:
         """Write the pixels of the next images."""
         data = block.data.cast("B")
         self._file.write(data)
@@ -183,17 +184,15 @@ class _Writer:
         self.done += len(block)
         self._note(f"{self.done} {self._digest.hexdigest()}")
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> FileEntry:
         """Put the whole file in its place and return its entry for `outputs`."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._part.replace(self._pixels)
         self._journal.unlink()
-        return {
-            "path": self._pixels.as_posix(),
-            "sha256": self._digest.hexdigest(),
-            "bytes": self._pixels.stat().st_size,
-        }
+        return FileEntry(
+            path=self._pixels.as_posix(), sha256=self._digest.hexdigest(), bytes=self._pixels.stat().st_size
+        )
 
     def _note(self, line: str) -> None:
         self._lines.write(line + "\n")

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stagebench import records
-from stagebench.dataset.labels import sample_label, sample_name
+from stagebench.dataset.labels.kinds import sample_label, sample_name
 from stagebench.dataset.manifest import Split
 from stagebench.dataset.photographs import PHOTOGRAPHS, Photograph
-from stagebench.logs import progress_bar
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.job.logs import progress_bar
+from stagebench.records.data import Archive, ArchiveRecord, PhotographEntry
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.io import digest, replacing, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,13 +42,13 @@ def make_archive(archive: Path, record: Path, *, images: int) -> None:
     Raises:
         StagebenchError: scikit-image's photographs are not there.
     """
-    watch = records.Stopwatch()
+    watch = Stopwatch()
     photographs = [_open(photograph) for photograph in PHOTOGRAPHS]
     generator = np.random.Generator(np.random.PCG64(_SEED))
     used: set[tuple[int, ...]] = set()
     # Streams of PCG64 are the same on every machine, and so are Pillow's resize and JPEG encoder of one version.
     with (
-        records.replacing(archive) as part,
+        replacing(archive) as part,
         tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar,
         progress_bar("make images", total=images * len(_SPLITS), unit="img") as bar,
     ):
@@ -57,20 +59,17 @@ def make_archive(archive: Path, record: Path, *, images: int) -> None:
                 data = _encode(photographs[label], box)
                 tar.addfile(_member(sample_name(split, number), len(data)), io.BytesIO(data))
                 bar.update()
-    entry = records.describe(archive) | {"md5": records.digest(archive, "md5")}
-    records.write_json(
-        record,
-        records.make_record(
-            "archive",
-            watch=watch,
-            outputs={"archive": entry},
-            versions=records.versions("pillow", "numpy", "scikit-image"),
+    entry = FileEntry.of(archive).model_copy(update={"md5": digest(archive, "md5")})
+    ArchiveRecord.make(
+        watch,
+        result=Archive(
             source="made from the photographs that scikit-image ships",
             fetched=False,
-            images=images,
-            photographs=[photograph._asdict() for photograph in PHOTOGRAPHS],
+            photographs=tuple(PhotographEntry(**photograph._asdict()) for photograph in PHOTOGRAPHS),
         ),
-    )
+        outputs={"archive": entry},
+        versions=versions("pillow", "numpy", "scikit-image"),
+    ).write(record)
 
 
 def _open(photograph: Photograph) -> Image:

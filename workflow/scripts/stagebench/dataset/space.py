@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
 
 
 def require_free(folder: Path, needed: int, *, what: str, advice: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
 
 _BLOCK = 512
 _END = bytes(_BLOCK)

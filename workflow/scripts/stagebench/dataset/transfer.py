@@ -23,8 +23,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from stagebench.dataset.space import require_free
-from stagebench.logs import progress_bar
-from stagebench.records import StagebenchError, write_json
+from stagebench.errors import StagebenchError
+from stagebench.job.logs import progress_bar
+from stagebench.records.io import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

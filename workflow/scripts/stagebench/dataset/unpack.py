@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from stagebench.records import StagebenchError
-from stagebench.supervise import may_fork
+from stagebench.errors import StagebenchError
+from stagebench.job.supervise import may_fork
 
 # A batch is what a worker takes at a time: enough to make the hand-over cheap, little enough to keep all of them busy.
 _BATCH_FILES = 256

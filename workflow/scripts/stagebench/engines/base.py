@@ -1,65 +1,41 @@
-"""The contract of an engine: what a file in this folder has to provide.
+"""The contract of an engine: what a module has to provide to be measured.
 
-Adding an engine is one file beside this one that defines `ENGINE`, an instance of a subclass of `Engine`. The file's
-name is the engine's name in the config. Heavy libraries are imported inside the methods: the registry imports every
-engine's file to ask what it supports.
+An engine is a module that defines `ENGINE`, an instance of a subclass of `Engine`: a file (or package) beside this one,
+whose name is the engine's name, or any importable module that the config names (`engines.NAME.module`). Heavy
+libraries are imported inside the methods: the registry imports every engine's module to ask what it supports.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
+from pydantic import BaseModel, ConfigDict
+
+from stagebench.engines.ownership import require_own
+from stagebench.host import gpu
+from stagebench.host.gpu_memory import DeviceMemory
+from stagebench.host.memory import MemoryMeter, ProcessMemory
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.cells import Built, EngineRecord, Execution
+from stagebench.records.envelope import FileEntry
+from stagebench.records.io import NONE, versions
+from stagebench.records.machine import Accelerator, Identity
+from stagebench.vocabulary import Cell, Precision, State, precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from types import TracebackType
-
     import numpy as np
     from numpy.typing import NDArray
 
-#: The closed vocabulary of precisions.
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
-#: The closed vocabulary of prepared ONNX files.
-VARIANTS = ("fp32", "fp16", "bf16", "int8-symmetric", "int8-asymmetric", "fp8")
 
+class Options(BaseModel):
+    """Options of an engine, as the config has them under `engines.NAME`. Unknown keys are errors."""
 
-class Supported(NamedTuple):
-    """The engine really executes the precision on the device."""
-
-    #: What does the arithmetic, in a few words ("AVX-512 BF16", "TF32 tensor cores").
-    execution: str = ""
-
-
-class Unsupported(NamedTuple):
-    """The device or the library has no such arithmetic, whatever is installed around it."""
-
-    reason: str
-
-
-class Unavailable(NamedTuple):
-    """It cannot run here and now: the library, the driver or the device is missing."""
-
-    reason: str
-
-
-Support = Supported | Unsupported | Unavailable
-
-
-class EngineUnsupportedError(StagebenchError):
-    """The library refused to build the precision for the device: the row's status becomes "unsupported"."""
-
-
-class EngineUnavailableError(StagebenchError):
-    """No driver, no device or no library: the row's status becomes "unavailable"."""
-
-
-class ForeignEngineError(StagebenchError):
-    """An engine file was made on another device, by another library version or from another model."""
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Timing(NamedTuple):
@@ -72,66 +48,109 @@ class Timing(NamedTuple):
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """What is to be built, in plain values."""
+    """What is to be built."""
 
-    precision: str
-    batch: int
-    #: Name of the model in the config, its architecture (importable "package.module.callable") and preprocessing.
-    model: str
+    cell: Cell
+    #: The model's architecture (importable "package.module.callable") and preprocessing.
     architecture: str
     preprocessing: Preprocessing
-    #: The device's record (`results/devices/{device}.json`): stable identity of the machine it is built for.
-    device: Mapping[str, Any]
-    #: `outputs` entry (path, sha256, bytes) of the model file that is built from.
-    source: Mapping[str, Any]
-    #: Engine options from the config (`engines.<name>`), validated there, without those that only a run takes.
-    options: Mapping[str, Any] = field(default_factory=dict)
+    #: The machine that it is built for.
+    device: Identity
+    #: The model file that it is built from, by its record.
+    source: FileEntry
+    #: Of the type `Engine.build_options`.
+    options: Options
     #: Folder for what builds on the device may share, such as a timing cache; no rule declares what lies there.
     cache_folder: Path | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """The cell's precision."""
+        return precision(self.cell.precision)
 
 
 class Engine(ABC):
     """A stateless object that builds engine files and opens them."""
 
-    #: The distributions whose versions an engine file depends on: part of what makes it stale.
+    #: The distributions whose versions an engine file depends on: part of what makes it stale, and of the report.
     distributions: tuple[str, ...]
-    #: The kind of device it runs on: "cpu" or "gpu".
-    device_kind: str
+    #: The kind of device it runs on: "gpu" stands for any accelerator that one job takes at a time.
+    device_kind: Literal["cpu", "gpu"]
+    #: Precision -> the model file to build from, one of ONNX_VARIANTS or CHECKPOINT. A precision that is missing here
+    #: is one that the engine never supports.
+    variants: Mapping[str, str]
+    #: What `build` and `open` take from the config.
+    build_options: ClassVar[type[Options]] = Options
+    run_options: ClassVar[type[Options]] = Options
 
     @abstractmethod
-    def version(self) -> str:
-        """Return the library's version without importing it ("none" where it is not installed)."""
+    def support(self, precision: Precision, device: Identity) -> State:
+        """Return `vocabulary.OK` if `precision` is really executed on `device`, else why not; never raises.
 
-    @abstractmethod
-    def support(self, precision: str, device: Mapping[str, Any]) -> Support:
-        """Say whether `precision` is really executed on `device` (a device record); never raises."""
-
-    @abstractmethod
-    def variant(self, precision: str) -> str:
-        """Return the model file to build from: one of VARIANTS, or "weights" for the checkpoint itself."""
-
-    @abstractmethod
-    def build(self, source: Path, out: Path, spec: BuildSpec) -> dict[str, Any]:
-        """Write the engine file `out` from `source`; return the payload of the build record (plain JSON values).
-
-        Raises:
-            EngineUnsupportedError: the library refuses the model for this device.
-            EngineUnavailableError: a library, driver or device is missing.
+        "unsupported" means that the device or the library has no such arithmetic, "unavailable" that a library, a
+        driver or the device is missing here and now.
         """
 
     @abstractmethod
-    def open(
-        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
-    ) -> Session:
-        """Load an engine file, ready to run.
+    def build(self, source: Path, out: Path, spec: BuildSpec) -> Built:
+        """Write the engine file `out` from `source`, and return what is worth recording.
+
+        Raises:
+            RefusedError: with the state "unsupported", the library refuses the model for this device; "unavailable",
+                a library, driver or device is missing.
+        """
+
+    @abstractmethod
+    def load(self, engine_file: Path, record: EngineRecord, options: Options) -> Session:
+        """Load an engine file that belongs here, ready to run requests of `record.cell.batch` images.
 
         Args:
-            options: what the config says of the run (`engines.<name>`), beside what was built in.
+            options: of the type `run_options`.
 
         Raises:
-            ForeignEngineError: it was built by another version, for another batch size or on another device.
-            EngineUnavailableError: a library, driver or device is missing.
+            RefusedError: as for `build`.
         """
+
+    def open(self, engine_file: Path, record: EngineRecord, options: Options | None = None) -> Session:
+        """Load an engine file after making sure that it was built here, by this version, from this model.
+
+        Raises:
+            ForeignEngineError: it was not.
+            RefusedError: as for `load`, or it was built for a machine that is not this one.
+        """
+        require_own(self.distributions, self.accelerator(), engine_file, record)
+        return self.load(engine_file, record, options or self.run_options())
+
+    def version(self) -> str:
+        """Return the library's version without importing it ("none" if it is not installed)."""
+        name = self.distributions[0]
+        return versions(name)[name]
+
+    def is_installed(self) -> bool:
+        """Whether the library is installed."""
+        return self.version() != NONE
+
+    def variant(self, name: str) -> str | None:
+        """Return the model file to build a precision from; None for one that the engine never supports.
+
+        Raises:
+            StagebenchError: there is no such precision.
+        """
+        return self.variants.get(precision(name).name)
+
+    def accelerator(self) -> Accelerator | None:
+        """Return the accelerator that the engine would use here; None for an engine on the CPU.
+
+        By default that of an NVIDIA GPU. Engine files are refused on an accelerator of another kind.
+        """
+        return gpu.identity() if self.device_kind == "gpu" else None
+
+    def memory_meter(self) -> MemoryMeter:
+        """Return what measures the memory that counts for this engine; made before the engine file is loaded.
+
+        By default device memory of an NVIDIA GPU, or the process's resident memory.
+        """
+        return DeviceMemory() if self.device_kind == "gpu" else ProcessMemory()
 
 
 class Session(ABC):
@@ -146,10 +165,8 @@ class Session(ABC):
     slots: list[NDArray[np.uint8]]
     #: How many launches are kept in flight for the best throughput.
     requests: int
-    #: What is really executed, read back from the loaded engine: {"precision": "bf16", "threads": 2, ...}.
-    execution: dict[str, Any]
-    #: Whether it computes on the GPU, so that the memory that counts is the card's.
-    on_gpu: bool = False
+    #: What is really executed, read back from the loaded engine.
+    execution: Execution
 
     @abstractmethod
     def launch(self, k: int) -> None:

@@ -2,129 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stagebench import device, engines, records, supervise
-from stagebench.engines.base import (
-    BuildSpec,
-    Engine,
-    EngineUnavailableError,
-    EngineUnsupportedError,
-    Unavailable,
-    Unsupported,
-)
+from pydantic import JsonValue
+
+from stagebench.engines import registry
+from stagebench.engines.base import BuildSpec, Engine
+from stagebench.errors import StagebenchError
+from stagebench.host import identity
+from stagebench.host.environment import environment
+from stagebench.job import supervise
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.cells import Built, DeviceRecord, EngineRecord
+from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value, passed_on, read_any, write_unmade
+from stagebench.records.io import part_of, replacing, versions, write_json
+from stagebench.records.kinds import KINDS
+from stagebench.vocabulary import OK, Cell, RefusedError, State, precision, unsupported
 
-#: What stands in the engine file where none was built.
-NOTHING_BUILT = "no engine was built: {status} ({reason}); its record has the details\n"
+
+class BuildSettings(Value):
+    """What the config says of a build."""
+
+    cell: Cell
+    #: Module of an engine that is not of this package; null for one that is.
+    module: str | None
+    architecture: str
+    preprocessing: Preprocessing
+    #: The engine's section of the config.
+    options: dict[str, JsonValue]
 
 
-def build_engine(
-    engine: str,
-    source: Path,
-    source_record: Path,
-    device_record: Path,
-    out: Path,
-    record: Path,
-    *,
-    precision: str,
-    batch: int,
-    model: str,
-    architecture: str,
-    preprocessing: Mapping[str, Any],
-    options: Mapping[str, Any],
-    cache_folder: Path | None = None,
-    tries_left: int = 0,
-) -> None:
-    """Build an engine in a child process and write its file and its record, whatever becomes of it.
+@dataclass(frozen=True)
+class BuildFiles:
+    """The files of a build. `source` is None if the engine has no file for the precision: then it is unsupported."""
+
+    source: Path | None
+    source_record: Path | None
+    device_record: Path
+    engine: Path
+    record: Path
+    #: Folder for what builds on the device may share.
+    cache_folder: Path | None = None
+
+
+def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0) -> None:
+    """Build an engine in a child process and write its file and its record, in whatever state.
 
     Args:
-        engine: name of the engine.
-        source: the prepared ONNX file, or the checkpoint for engines that take it.
-        device_record: what it is built for; a device that is not present is built for ahead of time.
-        options: the engine's section of the config, without what only a run takes.
-        cache_folder: where builds on the device may keep what they share.
         tries_left: how often a scheduler would try again with more memory.
 
     Raises:
         StagebenchError: this machine is not the device's; memory ran out and there are tries left.
     """
-    watch = records.Stopwatch()
-    chosen = engines.get(engine)
-    target = records.read_record(device_record)
-    made_from = next(iter(records.read_record(source_record)["outputs"].values()))
-    spec = BuildSpec(
-        precision=precision,
-        batch=batch,
-        model=model,
-        architecture=architecture,
-        preprocessing=Preprocessing.model_validate(preprocessing),
-        device=target,
-        source=made_from,
-        options=options,
-        cache_folder=cache_folder,
-    )
-    if target["identity"]["present"]:
-        device.require_same(target, device_record)
-    payload = records.part_of(record)
-    status, reason, details = _attempt(chosen, source, out, spec, payload, tries_left)
-    if status == "ok":
-        details = {"build": records.read_json(payload)}
+    watch = Stopwatch()
+    cell = settings.cell
+    engine = registry.get(cell.engine, settings.module)
+    options = registry.options(engine, settings.options).build
+    target = DeviceRecord.read(files.device_record)
+    made_from = _source_record(files.source_record) if files.source_record else None
+    known: dict[str, Any] = {
+        "cell": cell,
+        "device": target.found.identity if target.ok else None,
+        "accelerator": engine.accelerator(),
+        "ran_on": identity.ran_on(),
+        "environment": environment(),
+        "options": json.loads(options.model_dump_json()),
+        "versions": versions(*engine.distributions),
+    }
+    sources = [target, *([made_from] if made_from else [])]
+    if passed_on(EngineRecord, files.record, watch, sources=sources, outputs={"engine": files.engine}, **known):
+        return
+    device = target.found.identity
+    if device.present:
+        identity.require_same(target, files.device_record)
+    state, failure = engine.support(precision(cell.precision), device), None
+    if state.ok and (files.source is None or made_from is None):
+        state = unsupported(f"{cell.engine} has no model file for {cell.precision}")
+    inputs = {} if made_from is None else {"source": next(iter(made_from.outputs.values()))}
+    payload = part_of(files.record)
+    if state.ok and files.source is not None:
+        spec = BuildSpec(
+            cell=cell,
+            architecture=settings.architecture,
+            preprocessing=settings.preprocessing,
+            device=device,
+            source=inputs["source"],
+            options=options,
+            cache_folder=files.cache_folder,
+        )
+        state, failure = _attempt(engine, files.source, files.engine, spec, payload, tries_left)
+    if not state.ok:
+        outputs = {"engine": files.engine}
+        write_unmade(
+            EngineRecord, files.record, watch, state=state, failure=failure, inputs=inputs, outputs=outputs, **known
+        )
     else:
-        with records.replacing(out) as part:
-            part.write_text(NOTHING_BUILT.format(status=status, reason=reason), encoding="utf-8")
+        EngineRecord.make(
+            watch,
+            result=Built.model_validate_json(payload.read_text(encoding="utf-8")),
+            inputs=inputs,
+            outputs={"engine": FileEntry.of(files.engine)},
+            **known,
+        ).write(files.record)
     payload.unlink(missing_ok=True)
-    records.write_json(
-        record,
-        records.make_record(
-            "engine",
-            watch=watch,
-            status=status,
-            reason=reason,
-            inputs={"source": made_from},
-            outputs={"engine": records.describe(out)},
-            versions=records.versions(*chosen.distributions),
-            cell={
-                "device": target["name"],
-                "model": model,
-                "engine": engine,
-                "precision": precision,
-                "batch": batch,
-            },
-            device=target["identity"],
-            ran_on=device.ran_on(),
-            options=dict(options),
-            **details,
-        ),
-    )
+
+
+def _source_record(path: Path) -> Record[Any]:
+    """Read the record of a checkpoint or of an ONNX variant, whichever an engine is built from.
+
+    Raises:
+        StagebenchError: it is neither, or damaged.
+    """
+    kind = read_any(path).get("kind")
+    if kind not in ("weights", "variant"):
+        raise StagebenchError(f"{path}: a record of kind {kind!r}, not of a model file; delete it and run again")
+    return KINDS[kind].read(path)
 
 
 def _attempt(
     engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int
-) -> tuple[records.Status, str | None, dict[str, Any]]:
-    """Ask for support and build; return the status, the reason and what is known of a failure."""
-    support = engine.support(spec.precision, spec.device)
-    if isinstance(support, Unsupported):
-        return "unsupported", support.reason, {}
-    if isinstance(support, Unavailable):
-        return "unavailable", support.reason, {}
+) -> tuple[State, Failure | None]:
+    """Build in a child process; return the state, and what is known of a failure."""
     try:
-        failure = supervise.run(_build_here, engine=engine, source=source, out=out, spec=spec, payload=payload)
-    except EngineUnsupportedError as error:
-        return "unsupported", str(error), {}
-    except EngineUnavailableError as error:
-        return "unavailable", str(error), {}
-    if failure is not None:
-        failure.raise_if_worth_another_try(tries_left)
-        details = {"signal": failure.signal, "peak_memory_bytes": failure.peak_memory_bytes}
-        return "failed", failure.reason, details
-    return "ok", None, {}
+        ended = supervise.run(_build_here, engine=engine, source=source, out=out, spec=spec, payload=payload)
+    except RefusedError as error:
+        return error.state, None
+    if ended is None:
+        return OK, None
+    ended.raise_if_worth_another_try(tries_left)
+    return ended.state, ended.failure
 
 
 def _build_here(engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path) -> None:
     """Build in this process; the files are its only results."""
-    with records.replacing(out) as part:
+    with replacing(out) as part:
         built = engine.build(source, part, spec)
-    records.write_json(payload, built)
+    write_json(payload, built.model_dump(mode="json"))

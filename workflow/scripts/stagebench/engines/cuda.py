@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from stagebench import gpu
-from stagebench.engines.base import EngineUnavailableError
+from stagebench.host import gpu
+from stagebench.vocabulary import RefusedError, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,26 +31,28 @@ _Thing = TypeVar("_Thing", bound=_Closable)
 
 
 def require() -> None:
-    """Go on only where a CUDA driver and a device are there.
+    """Raise unless there is a CUDA driver and a device.
 
     Raises:
-        EngineUnavailableError: which of them is missing.
+        RefusedError: which of them is missing.
     """
     from cuda.bindings import runtime
 
     status, version = runtime.cudaDriverGetVersion()
     if int(status) or version == 0:
-        raise EngineUnavailableError("there is no CUDA driver")
+        raise RefusedError(unavailable("there is no CUDA driver"))
     status, count = runtime.cudaGetDeviceCount()
     if int(status) == int(runtime.cudaError_t.cudaErrorInsufficientDriver):
         _, needed = runtime.cudaRuntimeGetVersion()
-        raise EngineUnavailableError(
-            f"the driver's CUDA {version // 1000}.{version % 1000 // 10} is older than the runtime's "
-            f"{needed // 1000}.{needed % 1000 // 10}; install a newer driver, or cuda-python for the older CUDA "
-            "(docs/gpu.md has the command)"
+        raise RefusedError(
+            unavailable(
+                f"the driver's CUDA {version // 1000}.{version % 1000 // 10} is older than the runtime's "
+                f"{needed // 1000}.{needed % 1000 // 10}; install a newer driver, or cuda-python for the older CUDA "
+                "(docs/gpu.md has the command)"
+            )
         )
     if int(status) or not count:
-        raise EngineUnavailableError(f"CUDA finds no device ({runtime.cudaError_t(int(status)).name})")
+        raise RefusedError(unavailable(f"CUDA finds no device ({runtime.cudaError_t(int(status)).name})"))
 
 
 class Card:
@@ -124,16 +126,19 @@ class Card:
 
 
 def _require_same_card(uuid: str) -> None:
-    """Refuse to go on where CUDA's first card is not the one that the device record describes.
+    """Raise unless CUDA's first card is the one that NVML describes.
 
     Raises:
-        EngineUnavailableError: which card each of them means.
+        RefusedError: which card each of them means.
     """
-    known = (gpu.identity() or {}).get("uuid", "")
+    card = gpu.identity()
+    known = (card.uuid or "") if card else ""
     if _digits(known) != _digits(uuid):
-        raise EngineUnavailableError(
-            f"CUDA's first card is {uuid}, NVML's is {known or 'none'}: set CUDA_DEVICE_ORDER=PCI_BUS_ID, "
-            "and CUDA_VISIBLE_DEVICES to the card that is meant"
+        raise RefusedError(
+            unavailable(
+                f"CUDA's first card is {uuid}, NVML's is {known or 'none'}: set CUDA_DEVICE_ORDER=PCI_BUS_ID, "
+                "and CUDA_VISIBLE_DEVICES to the card that is meant"
+            )
         )
 
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stagebench.engines._refusal import require_own
-from stagebench.engines.base import BuildSpec, Engine, Session, Support, Supported, Timing
+from stagebench.engines.base import BuildSpec, Engine, Options, Session, Timing
+from stagebench.records.cells import Built, EngineRecord, Execution
+from stagebench.records.machine import Identity
+from stagebench.vocabulary import OK, PRECISIONS, Precision, State
 
 _REQUESTS = 1
+_CLASSES = 1000
 
 
 class NoopSession(Session):
-    """Slots that are read by nobody; every logit is zero."""
+    """Slots that nobody reads; every logit is zero."""
 
-    def __init__(self, batch: int, crop: int, precision: str) -> None:
+    def __init__(self, batch: int, crop: int) -> None:
         self.requests = _REQUESTS
         self.slots = [np.zeros((batch, crop, crop, 3), np.uint8) for _ in range(_REQUESTS + 2)]
-        self.execution = {"precision": precision, "computes": "nothing"}
-        self._logits = np.zeros((batch, 1000), np.float32)
+        self.execution = Execution(executed={}, computes=False)
+        self._logits = np.zeros((batch, _CLASSES), np.float32)
 
     def launch(self, k: int) -> None:
         """Do nothing."""
@@ -50,32 +52,21 @@ class NoopEngine(Engine):
 
     distributions = ("numpy",)
     device_kind = "cpu"
+    variants = dict.fromkeys(PRECISIONS, "fp32")  # which is not read
 
-    def version(self) -> str:
-        """Return numpy's version: there is no other library."""
-        return str(np.__version__)
-
-    def support(self, precision: str, device: Mapping[str, Any]) -> Support:
+    def support(self, precision: Precision, device: Identity) -> State:
         """Support everything."""
-        return Supported("nothing is computed")
+        return OK
 
-    def variant(self, precision: str) -> str:
-        """Take the fp32 file, which is not read."""
-        return "fp32"
+    def build(self, source: Path, out: Path, spec: BuildSpec) -> Built:
+        """Write down the size of the inputs."""
+        out.write_text(json.dumps({"crop": spec.preprocessing.crop}) + "\n", encoding="utf-8")
+        return Built(build_s=0.0)
 
-    def build(self, source: Path, out: Path, spec: BuildSpec) -> dict[str, Any]:
-        """Write down the shape of the inputs."""
-        shape = {"crop": spec.preprocessing.crop, "precision": spec.precision}
-        out.write_text(json.dumps(shape) + "\n", encoding="utf-8")
-        return shape
-
-    def open(
-        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
-    ) -> Session:
-        """Return slots of the built shape."""
-        require_own(self, engine_file, build_record, batch)
+    def load(self, engine_file: Path, record: EngineRecord, options: Options) -> Session:
+        """Return slots of the built size."""
         shape = json.loads(engine_file.read_text(encoding="utf-8"))
-        return NoopSession(batch, shape["crop"], shape["precision"])
+        return NoopSession(record.cell.batch, shape["crop"])
 
 
 ENGINE = NoopEngine()

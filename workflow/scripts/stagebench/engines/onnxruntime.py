@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stagebench import records
-from stagebench.engines import _cpu
-from stagebench.engines._refusal import require_own
-from stagebench.engines.base import BuildSpec, Engine, EngineUnsupportedError, Session, Support, Timing, Unsupported
+from stagebench.engines import cpu
+from stagebench.engines.base import BuildSpec, Engine, Options, Session, Timing
+from stagebench.records.cells import Built, EngineRecord, Execution
+from stagebench.records.machine import Identity
+from stagebench.vocabulary import Precision, RefusedError, State, unsupported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_VARIANTS = {"fp32": "fp32", "int8": "int8-asymmetric"}
 _INPUT, _OUTPUT = "images", "logits"
 # One request fills all cores by itself; a second one would compete for them.
 _REQUESTS = 1
 _ERRORS_ONLY = 3
+# Operators that multiply by weights, after optimisation; the quantised ones begin with Q.
+_MULTIPLYING = ("Conv", "Gemm", "MatMul")
 
 
 def _session(model: str | bytes, options: Any) -> Any:
     import onnxruntime
 
-    options.intra_op_num_threads = _cpu.cpus()
+    options.intra_op_num_threads = cpu.cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -38,7 +41,7 @@ def _session(model: str | bytes, options: Any) -> Any:
 class OnnxRuntimeSession(Session):
     """An I/O binding per slot; a thread of its own runs them, so that launching returns at once."""
 
-    def __init__(self, session: Any, batch: int, execution: dict[str, Any]) -> None:
+    def __init__(self, session: Any, batch: int, execution: Execution) -> None:
         shape = (batch, *session.get_inputs()[0].shape[1:])
         classes = session.get_outputs()[0].shape[1]
         self.requests = _REQUESTS
@@ -89,76 +92,98 @@ class OnnxRuntimeEngine(Engine):
 
     distributions = ("onnxruntime",)
     device_kind = "cpu"
+    variants = {"fp32": "fp32", "int8": "int8-asymmetric"}
 
-    def version(self) -> str:
-        """Return the installed version."""
-        return records.versions("onnxruntime")["onnxruntime"]
-
-    def support(self, precision: str, device: Mapping[str, Any]) -> Support:
+    def support(self, precision: Precision, device: Identity) -> State:
         """Support fp32 and int8: there are no bfloat16 convolutions for CPUs, and fp16 is computed in fp32."""
-        if precision == "bf16":
-            return Unsupported("ONNX Runtime has no bfloat16 convolution for CPUs")
-        return _cpu.support(precision, device)
+        if precision.name == "bf16":
+            return unsupported("ONNX Runtime has no bfloat16 convolution for CPUs")
+        return cpu.support(precision, device)
 
-    def variant(self, precision: str) -> str:
-        """Return the prepared file of a precision."""
-        return _VARIANTS.get(precision, "fp32")
-
-    def build(self, source: Path, out: Path, spec: BuildSpec) -> dict[str, Any]:
+    def build(self, source: Path, out: Path, spec: BuildSpec) -> Built:
         """Optimise with a static batch, layouts for this CPU included.
 
         Raises:
-            EngineUnsupportedError: the convolutions would not compute in the precision.
+            RefusedError: the layers would not compute in the precision.
         """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.add_free_dimension_override_by_name("batch", spec.batch)
+        options.add_free_dimension_override_by_name("batch", spec.cell.batch)
         options.optimized_model_filepath = str(out)
         begin = time.perf_counter()
         _session(str(source), options)
         seconds = time.perf_counter() - begin
         operators = _operators(out)
-        _require_executed(operators, spec.precision)
-        return {"optimise_s": seconds, "operators": dict(sorted(operators.items()))}
+        _require_executed(_executed(operators), spec.precision.name)
+        return Built(build_s=seconds, layers=dict(sorted(operators.items())))
 
-    def open(
-        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
-    ) -> Session:
+    def load(self, engine_file: Path, record: EngineRecord, options: Options) -> Session:
         """Load the optimised model as it is."""
         import onnxruntime
 
-        require_own(self, engine_file, build_record, batch)
+        executed = _executed(_operators(engine_file))
+        _require_executed(executed, record.cell.precision)
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = _session(str(engine_file), settings)
-        execution = {
-            "precision": build_record["cell"]["precision"],
-            "convolutions": _convolutions(Counter(build_record["build"]["operators"])),
-            "threads": _cpu.cpus(),
-        }
-        return OnnxRuntimeSession(session, batch, execution)
+        return OnnxRuntimeSession(session, record.cell.batch, Execution(executed=executed, threads=cpu.cpus()))
 
 
 def _operators(model: Path) -> Counter[str]:
-    """Count the operators of an ONNX file."""
-    import onnx
+    """Count the operators of an ONNX file, read by its wire format.
 
-    return Counter(node.op_type for node in onnx.load(model, load_external_data=False).graph.node)
+    The library onnx would read the weights, too, and their bytes would count in the run's peak memory. Fields are those
+    of onnx.proto: ModelProto.graph is 7, GraphProto.node is 1, NodeProto.op_type is 4.
+    """
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found: Counter[str] = Counter()
+        for graph in _parts(data, 0, len(data), 7):
+            for node in _parts(data, *graph, 1):
+                found.update(data[begin:end].decode() for begin, end in _parts(data, *node, 4))
+        return found
 
 
-def _convolutions(operators: Counter[str]) -> dict[str, int]:
-    """Return the convolutions among the operators: those that begin with Q compute in 8-bit integers."""
-    return {name: number for name, number in operators.items() if name.endswith("Conv")}
+def _parts(data: mmap.mmap, position: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of each length-delimited field `wanted` of a protobuf message between two positions."""
+    while position < end:
+        tag, position = _varint(data, position)
+        number, kind = tag >> 3, tag & 7
+        if kind == 2:  # length-delimited
+            size, position = _varint(data, position)
+            if number == wanted:
+                yield position, position + size
+            position += size
+        elif kind == 0:
+            _, position = _varint(data, position)
+        else:
+            position += 8 if kind == 1 else 4
 
 
-def _require_executed(operators: Counter[str], precision: str) -> None:
-    """Refuse an optimised model whose convolutions compute in another precision than the one asked for."""
-    found = Counter(_convolutions(operators))
-    quantised = sum(number for name, number in found.items() if name.startswith("Q"))
-    wanted = quantised if precision == "int8" else found.total() - quantised
-    if 2 * wanted <= found.total():
-        raise EngineUnsupportedError(f"ONNX Runtime would compute {precision} by {dict(found)}")
+def _varint(data: mmap.mmap, position: int) -> tuple[int, int]:
+    """Return a varint and the position after it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position += 1
+        if byte < 0x80:
+            return value, position
+        shift += 7
+
+
+def _executed(operators: Counter[str]) -> dict[str, int]:
+    """Count the operators that multiply: those that begin with Q compute in 8-bit integers, the others in float."""
+    return {name: number for name, number in operators.most_common() if name.endswith(_MULTIPLYING)}
+
+
+def _require_executed(executed: dict[str, int], precision: str) -> None:
+    """Raise unless most operators that multiply compute in the precision."""
+    total = sum(executed.values())
+    quantised = sum(number for name, number in executed.items() if name.startswith("Q"))
+    wanted = quantised if precision == "int8" else total - quantised
+    if 2 * wanted <= total:
+        raise RefusedError(unsupported(f"ONNX Runtime would compute {precision} by {executed}"))
 
 
 ENGINE = OnnxRuntimeEngine()

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
-from stagebench import records
-from stagebench.engines import _cpu
-from stagebench.engines._refusal import require_own
-from stagebench.engines.base import BuildSpec, Engine, EngineUnsupportedError, Session, Support, Timing
+from stagebench.engines import cpu
+from stagebench.engines.base import BuildSpec, Engine, Options, Session, Timing
+from stagebench.records.cells import Built, EngineRecord, Execution
+from stagebench.records.machine import Identity
+from stagebench.vocabulary import Precision, RefusedError, State, unsupported
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_VARIANTS = {"fp32": "fp32", "bf16": "bf16", "int8": "int8-asymmetric"}
-# In which type floating-point layers compute. Where nothing is said, OpenVINO takes bfloat16 on CPUs that have it.
-_FLOATS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-# What the runtime model reports of a convolution that computes in a precision.
-_EXECUTED = {"fp32": {"f32"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
+
+class _Plan(NamedTuple):
+    """How a precision is computed."""
+
+    variant: str
+    #: Type of floating-point layers. If none is given, OpenVINO takes bfloat16 on CPUs that have it.
+    floats: str
+    #: What the runtime model reports of a layer that computes in the precision.
+    executed: frozenset[str]
 
 
-def _settings(precision: str) -> dict[str, Any]:
+_PLANS = {
+    "fp32": _Plan("fp32", "f32", frozenset({"f32"})),
+    "bf16": _Plan("bf16", "bf16", frozenset({"bf16"})),
+    "int8": _Plan("int8-asymmetric", "f32", frozenset({"u8", "i8"})),
+}
+# Layers of the runtime model that multiply by weights.
+_MULTIPLYING = frozenset({"Convolution", "FullyConnected"})
+
+
+def _settings(precision: str) -> dict[str, JsonValue]:
     """Return how a model is compiled: all CPUs, and two streams where layers are too short to fill them."""
-    cpus = _cpu.cpus()
+    cpus = cpu.cpus()
     return {
-        "INFERENCE_PRECISION_HINT": _FLOATS[precision],
+        "INFERENCE_PRECISION_HINT": _PLANS[precision].floats,
         "INFERENCE_NUM_THREADS": cpus,
         "NUM_STREAMS": min(2, cpus) if precision == "int8" else 1,
         "ENABLE_CPU_PINNING": False,
@@ -39,21 +53,16 @@ def _settings(precision: str) -> dict[str, Any]:
 class OpenVINOSession(Session):
     """One infer request per slot, each bound to the slot's memory once."""
 
-    def __init__(self, compiled: Any, precision: str) -> None:
+    def __init__(self, compiled: Any, execution: Execution) -> None:
         import openvino
 
         shape = tuple(compiled.input(0).shape)
         self.requests = int(compiled.get_property("NUM_STREAMS"))
         self.slots = [np.zeros(shape, np.uint8) for _ in range(self.requests + 2)]
+        self.execution = execution
         self._infer = [compiled.create_infer_request() for _ in self.slots]
         for request, slot in zip(self._infer, self.slots, strict=True):
             request.set_input_tensor(openvino.Tensor(slot, shared_memory=True))
-        self.execution = {
-            "precision": precision,
-            "convolutions": dict(_convolutions(compiled)),
-            "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            "streams": self.requests,
-        }
         self._compiled = compiled
 
     def launch(self, k: int) -> None:
@@ -89,80 +98,78 @@ class OpenVINOEngine(Engine):
     distributions = ("openvino",)
     device_kind = "cpu"
 
-    def version(self) -> str:
-        """Return the installed version."""
-        return records.versions("openvino")["openvino"]
+    variants = {name: plan.variant for name, plan in _PLANS.items()}
 
-    def support(self, precision: str, device: Mapping[str, Any]) -> Support:
-        """Support what the CPU multiplies in: OpenVINO would compute anything else in fp32 without a word."""
-        return _cpu.support(precision, device)
+    def support(self, precision: Precision, device: Identity) -> State:
+        """Support what the CPU multiplies in: OpenVINO would silently compute anything else in fp32."""
+        return cpu.support(precision, device)
 
-    def variant(self, precision: str) -> str:
-        """Return the prepared file of a precision."""
-        return _VARIANTS.get(precision, "fp32")
-
-    def build(self, source: Path, out: Path, spec: BuildSpec) -> dict[str, Any]:
+    def build(self, source: Path, out: Path, spec: BuildSpec) -> Built:
         """Compile with a static batch and export.
 
         Raises:
-            EngineUnsupportedError: the convolutions would not compute in the precision.
+            RefusedError: the layers would not compute in the precision.
         """
         import openvino
 
         core = openvino.Core()
         model = core.read_model(source)
-        crop = spec.preprocessing.crop
-        model.reshape([spec.batch, crop, crop, 3])
+        crop, name = spec.preprocessing.crop, spec.precision.name
+        model.reshape([spec.cell.batch, crop, crop, 3])
         begin = time.perf_counter()
-        compiled = core.compile_model(model, "CPU", _settings(spec.precision))
+        compiled = core.compile_model(model, "CPU", _settings(name))
         seconds = time.perf_counter() - begin
-        _require_executed(compiled, spec.precision)
+        layers = _layers(compiled)
+        _require_executed(_executed(layers), name)
         out.write_bytes(compiled.export_model().getvalue())
-        return {"compile_s": seconds, "settings": _settings(spec.precision), "layers": _layers(compiled)}
+        return Built(build_s=seconds, settings=_settings(name), layers=dict(sorted(layers.items())))
 
-    def open(
-        self, engine_file: Path, build_record: Mapping[str, Any], batch: int, options: Mapping[str, Any] | None = None
-    ) -> Session:
+    def load(self, engine_file: Path, record: EngineRecord, options: Options) -> Session:
         """Import the engine file and check what it will compute in."""
         import openvino
 
-        require_own(self, engine_file, build_record, batch)
-        precision = build_record["cell"]["precision"]
-        core = openvino.Core()
-        compiled = core.import_model(engine_file.read_bytes(), "CPU", _settings(precision))
-        _require_executed(compiled, precision)
-        return OpenVINOSession(compiled, precision)
+        name = record.cell.precision
+        compiled = openvino.Core().import_model(engine_file.read_bytes(), "CPU", _settings(name))
+        executed = _executed(_layers(compiled))
+        _require_executed(executed, name)
+        execution = Execution(
+            executed=executed,
+            threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
+            streams=int(compiled.get_property("NUM_STREAMS")),
+        )
+        return OpenVINOSession(compiled, execution)
 
 
-def _convolutions(compiled: Any) -> Counter[str]:
-    """Count the convolutions of a compiled model by the precision in which they run."""
-    found: Counter[str] = Counter()
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = node.get_rt_info()
-        if "layerType" in info and info["layerType"].astype(str) == "Convolution":
-            found[info["runtimePrecision"].astype(str)] += 1
-    return found
-
-
-def _layers(compiled: Any) -> dict[str, int]:
-    """Count the layers of a compiled model by type and precision."""
+def _layers(compiled: Any) -> Counter[str]:
+    """Count the layers of a compiled model: "Convolution u8" -> 53."""
     found: Counter[str] = Counter()
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
         if "layerType" in info:
             found[f"{info['layerType'].astype(str)} {info['runtimePrecision'].astype(str)}"] += 1
-    return dict(sorted(found.items()))
+    return found
 
 
-def _require_executed(compiled: Any, precision: str) -> None:
-    """Refuse a compiled model whose convolutions compute in another precision than the one asked for."""
-    found = _convolutions(compiled)
-    wanted = sum(number for kind, number in found.items() if kind in _EXECUTED[precision])
-    # A quantised model may keep its first convolution in floating point; most of the work decides.
-    if 2 * wanted <= found.total():
-        raise EngineUnsupportedError(
-            f"OpenVINO would compute {precision} in {', '.join(sorted(found)) or 'no convolution at all'} on this CPU"
-        )
+def _executed(layers: Counter[str]) -> dict[str, int]:
+    """Count the layers that multiply by the type they compute in."""
+    found: Counter[str] = Counter()
+    for layer, number in layers.items():
+        kind, _, dtype = layer.partition(" ")
+        if kind in _MULTIPLYING:
+            found[dtype] += number
+    return dict(found.most_common())
+
+
+def _require_executed(executed: dict[str, int], precision: str) -> None:
+    """Raise unless most layers that multiply compute in the precision.
+
+    Not all need to: a quantised model may keep its first convolution in floating point.
+    """
+    total = sum(executed.values())
+    wanted = sum(number for dtype, number in executed.items() if dtype in _PLANS[precision].executed)
+    if 2 * wanted <= total:
+        found = ", ".join(sorted(executed)) or "no layer that multiplies"
+        raise RefusedError(unsupported(f"OpenVINO would compute {precision} in {found} on this CPU"))
 
 
 ENGINE = OpenVINOEngine()

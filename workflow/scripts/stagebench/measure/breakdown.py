@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Work(NamedTuple):
@@ -45,7 +45,3 @@ class Breakdown:
     def wait_slot(self) -> float:
         """Thread-seconds in which the feeder had nothing to do: every slot was full or in flight."""
         return max(0.0, self.threads * self.wall - self.read - self.decode - self.resize)
-
-    def as_record(self) -> dict[str, Any]:
-        """Return what a record keeps: plain values, all in seconds but `threads`."""
-        return {**asdict(self), "wait_slot": self.wait_slot}

@@ -8,10 +8,10 @@ from copy import copy
 from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Protocol, Self
 
-from stagebench.dataset.images import ImageError, decode_whole, resize_and_crop
+from stagebench.dataset.decode.images import ImageError, decode_whole, resize_and_crop
 from stagebench.dataset.manifest import image_path
+from stagebench.errors import StagebenchError
 from stagebench.measure.breakdown import Work
-from stagebench.records import StagebenchError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,19 +79,20 @@ class Files:
         return Work(reading, decoding, resizing, thread_time() - cpu)
 
 
-class Pixels:
+class Decoded:
     """Images decoded before: copied into the slot."""
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        self._pixels = pixels
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        """Take images as uint8 (images, crop, crop, 3)."""
+        self._images = images
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._images)
 
     def fill(self, begin: int, out: NDArray[np.uint8]) -> Work:
         """Copy images `begin` and on into `out`."""
         started, cpu = perf_counter(), thread_time()
-        out[:] = self._pixels[begin : begin + len(out)]
+        out[:] = self._images[begin : begin + len(out)]
         return Work(perf_counter() - started, 0.0, 0.0, thread_time() - cpu)
 
 

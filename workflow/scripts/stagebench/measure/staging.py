@@ -18,15 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagebench import records
 from stagebench.dataset.manifest import ManifestRow, image_path
-from stagebench.records import StagebenchError, Stopwatch
+from stagebench.dataset.space import require_free
+from stagebench.errors import StagebenchError
+from stagebench.records.cells import ReadFrom
+from stagebench.records.envelope import Stopwatch
+from stagebench.records.io import digest, replacing
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a timed run reads from."""
 
     #: The manifest's path there: images lie relative to its folder.
@@ -36,23 +39,23 @@ class Place:
     staged: bool
     seconds: float
 
-    def describe(self) -> dict[str, object]:
-        """Return what the record says of it: folder, file system, staged and the seconds that the copying took."""
+    def describe(self) -> ReadFrom:
+        """Return its entry in a record."""
         folder = self.manifest.parent
-        return {
-            "folder": folder.as_posix(),
-            "file_system": file_system(folder),
-            "staged": self.staged,
-            "staging_s": self.seconds,
-        }
+        return ReadFrom(
+            folder=folder.as_posix(),
+            file_system=file_system(folder),
+            staged=self.staged,
+            staging_s=self.seconds,
+        )
 
 
-def in_place(manifest: Path, pixels: Path | None) -> Place:
-    """Return the place where the workflow keeps the data set."""
-    return Place(manifest, pixels, staged=False, seconds=0.0)
+def in_place(manifest: Path, pixels: Path | None) -> Location:
+    """Return the location where the workflow keeps the data set."""
+    return Location(manifest, pixels, staged=False, seconds=0.0)
 
 
-def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scratch: str) -> Place:
+def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scratch: str) -> Location:
     """Copy the images of `rows` and the decoded pixels below the folder `scratch`; what is there already stays.
 
     Every image is held against the manifest's SHA-256 while it is copied.
@@ -67,22 +70,27 @@ def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scra
             f"devices.*.local_scratch: {scratch!r} names no folder on this machine (it stands for {root}); "
             "name one that every node of this device has, or leave the key out"
         )
-    digest = records.digest(manifest)[:16]
-    folder = root / f"stagebench-{getpass.getuser()}" / f"{manifest.parent.name}-{digest}"
+    name = f"{manifest.parent.name}-{digest(manifest)[:16]}"
+    folder = root / f"stagebench-{getpass.getuser()}" / name
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / "lock"):
         missing = [row for row in rows if not _is_there(folder / row.path, row.bytes)]
         to_copy = None if pixels is None else (pixels, folder / f"pixels-{pixels.stem}.npy")
         if to_copy and _is_there(to_copy[1], pixels_bytes := to_copy[0].stat().st_size):
             pixels_bytes = 0
-        _require_space(folder, sum(row.bytes for row in missing) + (pixels_bytes if to_copy else 0))
+        require_free(
+            folder,
+            sum(row.bytes for row in missing) + (pixels_bytes if to_copy else 0),
+            what=f"{folder}: staging",
+            advice="leave devices.*.local_scratch out",
+        )
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             for _ in pool.map(lambda row: _copy_image(image_path(manifest, row), folder / row.path, row), missing):
                 pass
         if to_copy and pixels_bytes:
             _copy_file(*to_copy)
     _log.info("%d of %d images copied to %s", len(missing), len(rows), folder)
-    return Place(folder / manifest.name, to_copy[1] if to_copy else None, staged=True, seconds=watch.seconds())
+    return Location(folder / manifest.name, to_copy[1] if to_copy else None, staged=True, seconds=watch.seconds())
 
 
 def file_system(path: Path) -> str:
@@ -115,15 +123,6 @@ def _is_there(path: Path, size: int) -> bool:
         return False
 
 
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise StagebenchError(
-            f"{folder}: staging needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; "
-            "make room, or leave devices.*.local_scratch out"
-        )
-
-
 def _copy_image(source: Path, target: Path, row: ManifestRow) -> None:
     try:
         content = source.read_bytes()
@@ -131,10 +130,10 @@ def _copy_image(source: Path, target: Path, row: ManifestRow) -> None:
         raise StagebenchError(f"{source}: cannot be read ({error}); extract the data set again") from None
     if hashlib.sha256(content).hexdigest() != row.sha256:
         raise StagebenchError(f"{source}: other contents than its manifest describes; extract the data set again")
-    with records.replacing(target) as part:
+    with replacing(target) as part:
         part.write_bytes(content)
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    with records.replacing(target) as part:
+    with replacing(target) as part:
         shutil.copyfile(source, part)

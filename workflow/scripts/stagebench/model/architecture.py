@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from onnxruntime.quantization import CalibrationDataReader
 
 from stagebench.dataset.manifest import calibration_rows, list_digest
+from stagebench.model.batches import batches
 from stagebench.model.checks import INPUT
-from stagebench.model.images import batches
+from stagebench.records.models import Calibration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ _BATCH = 16
 _FITTING_IMAGES = 16
 
 
-class Calibration(CalibrationDataReader):  # type: ignore[misc]
+class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
     """The fixed list of a data set's calibration images; reads a batch at a time, so that memory stays bounded."""
 
     def __init__(self, manifest: Path, preprocessing: Preprocessing) -> None:
@@ -40,10 +41,7 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
 
-    def describe(self) -> dict[str, Any]:
-        """Return what a record tells of the list: how many images, of which split, and the digest of their digests."""
-        return {
-            "images": len(self.rows),
-            "split": sorted({row.split for row in self.rows}),
-            "sha256": list_digest(self.rows),
-        }
+    def describe(self) -> Calibration:
+        """Return the list's entry in a record."""
+        splits = tuple(sorted({row.split for row in self.rows}))
+        return Calibration(images=len(self.rows), splits=splits, sha256=list_digest(self.rows))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.records.models import Agreement, Graph
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,15 +63,25 @@ def require_equal(found: NDArray[np.float32], wanted: NDArray[np.float32], what:
     return off
 
 
-def agreement(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
-    """Return the mean cosine similarity of the logits and the share of images, in percent, of the same top-1 class."""
+def agreement(found: NDArray[np.float32], wanted: NDArray[np.float32], reference: str) -> Agreement:
+    """Return the mean cosine similarity of the logits and the share of images, in percent, of the same top-1 class.
+
+    Args:
+        found, wanted: float32 (images, classes).
+        reference: what gave `wanted`.
+    """
     products = (found * wanted).sum(axis=1)
     cosine = products / (np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1))
     same = found.argmax(axis=1) == wanted.argmax(axis=1)
-    return {"cosine": float(cosine.mean()), "top1_agreement": 100 * float(same.mean())}
+    return Agreement(
+        reference=reference,
+        images=len(found),
+        cosine=float(cosine.mean()),
+        top1_agreement=100 * float(same.mean()),
+    )
 
 
-def check_graph(path: Path, *, types: bool = True) -> dict[str, Any]:
+def check_graph(path: Path, *, types: bool = True) -> Graph:
     """Check an ONNX file with shape inference and the contract of its ends; return its opset and its ends' shapes.
 
     Args:
@@ -94,10 +105,10 @@ def check_graph(path: Path, *, types: bool = True) -> dict[str, Any]:
     first = [node.op_type for node in model.graph.node if INPUT in node.input]
     if first != ["Cast"]:
         raise StagebenchError(f"{path}: the input goes into {first}, not into a cast alone")
-    return {
-        "opset": next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
-        "shapes": {
-            name: [dimension.dim_param or dimension.dim_value for dimension in end.shape.dim]
+    return Graph(
+        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        shapes={
+            name: tuple(dimension.dim_param or dimension.dim_value for dimension in end.shape.dim)
             for name, end in ends.items()
         },
-    }
+    )

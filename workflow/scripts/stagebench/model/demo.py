@@ -7,22 +7,24 @@ photographs apart well enough for an accuracy that a wrong computation would vis
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from stagebench import records
 from stagebench.dataset.manifest import read_manifest
+from stagebench.errors import StagebenchError
 from stagebench.model.architecture import Classifier, make_module
-from stagebench.model.images import batches
+from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.data import DatasetRecord
+from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
+from stagebench.records.io import replacing, versions
+from stagebench.records.models import Weights, WeightsRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,7 +44,7 @@ def fit_weights(
     record: Path,
     *,
     architecture: str,
-    preprocessing: Mapping[str, Any],
+    preprocessing: Preprocessing,
     manifest: Path,
     dataset_record: Path,
 ) -> None:
@@ -51,8 +53,10 @@ def fit_weights(
     Raises:
         StagebenchError: the data set has no fitting images, or the architecture no last linear layer.
     """
-    watch = records.Stopwatch()
-    recipe = Preprocessing.model_validate(preprocessing)
+    watch = Stopwatch()
+    dataset = DatasetRecord.read(dataset_record)
+    if passed_on(WeightsRecord, record, watch, sources=[dataset], outputs={"weights": weights}):
+        return
     rows = [row for row in read_manifest(manifest) if row.split == "fit"]
     if not rows:
         raise StagebenchError(f"{manifest}: no fitting images; demo weights need a data set that has some, like sample")
@@ -60,28 +64,25 @@ def fit_weights(
     module = make_module(architecture)
     _soften_residuals(module)
     last = _last_linear(module, architecture)
-    images = torch.from_numpy(next(batches(manifest, rows, recipe, len(rows))))
-    classifier = Classifier(module.to(memory_format=torch.channels_last), recipe)
+    images = torch.from_numpy(next(batches(manifest, rows, preprocessing, len(rows))))
+    classifier = Classifier(module.to(memory_format=torch.channels_last), preprocessing)
     features = _settle_batch_norms(classifier, last, images)
     _solve(last, features, np.array([row.label for row in rows]))
     state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    with records.replacing(weights) as part:
+    with replacing(weights) as part:
         torch.save(state, part)
-    dataset = records.read_record(dataset_record)
-    records.write_json(
-        record,
-        records.make_record(
-            "weights",
-            watch=watch,
-            inputs={"manifest": records.output_entry(dataset, "manifest")},
-            outputs={"weights": records.describe(weights)},
-            versions=records.versions("torch", "torchvision", "numpy"),
+    WeightsRecord.make(
+        watch,
+        result=Weights(
             fetched=False,
             source=f"seed {SEED}, fitted to {len(rows)} images of {manifest.parent.name}",
             architecture=architecture,
             fitting_images=len(rows),
         ),
-    )
+        inputs={"manifest": dataset.outputs["manifest"]},
+        outputs={"weights": FileEntry.of(weights)},
+        versions=versions("torch", "torchvision", "numpy"),
+    ).write(record)
 
 
 def _last_linear(module: nn.Module, architecture: str) -> nn.Linear:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stagebench import records
 from stagebench.dataset.manifest import validation_rows
 from stagebench.model import checks
 from stagebench.model.architecture import Classifier, load_module
-from stagebench.model.images import batches
+from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.data import DatasetRecord
+from stagebench.records.envelope import FileEntry, Record, Stopwatch, passed_on
+from stagebench.records.io import replacing, versions
+from stagebench.records.models import Difference, Exported, ExportedRecord, WeightsRecord
 
 # fp8 quantisation needs 19; TensorRT 10 and 11, OpenVINO and ONNX Runtime all read 20, the highest that the
 # TorchScript exporter writes.
@@ -29,35 +31,37 @@ def export_model(
     record: Path,
     *,
     architecture: str,
-    preprocessing: Mapping[str, Any],
+    preprocessing: Preprocessing,
     manifest: Path,
+    dataset_record: Path,
 ) -> None:
     """Export the classifier (uint8 [batch, crop, crop, 3] to float32 logits) and compare it with torch.
 
     Raises:
         StagebenchError: the exported graph is invalid, or its outputs are not torch's.
     """
-    watch = records.Stopwatch()
-    recipe = Preprocessing.model_validate(preprocessing)
-    classifier = Classifier(load_module(architecture, weights), recipe).eval()
-    with records.replacing(out) as part:
-        part.write_bytes(to_onnx(classifier, recipe))
-    images = next(batches(manifest, validation_rows(manifest, None)[: checks.COMPARED], recipe, checks.COMPARED))
+    watch = Stopwatch()
+    made_from = WeightsRecord.read(weights_record)
+    sources: list[Record[Any]] = [made_from, DatasetRecord.read(dataset_record)]
+    if passed_on(ExportedRecord, record, watch, sources=sources, outputs={"onnx": out}):
+        return
+    classifier = Classifier(load_module(architecture, weights), preprocessing).eval()
+    with replacing(out) as part:
+        part.write_bytes(to_onnx(classifier, preprocessing))
+    images = next(batches(manifest, validation_rows(manifest, None)[: checks.COMPARED], preprocessing, checks.COMPARED))
     with torch.no_grad():
         wanted = classifier(torch.from_numpy(images)).numpy()
     off = checks.require_equal(checks.run(out, images), wanted, f"{out} against torch")
-    records.write_json(
-        record,
-        records.make_record(
-            "model",
-            watch=watch,
-            inputs={"weights": records.output_entry(records.read_record(weights_record), "weights")},
-            outputs={"onnx": records.describe(out)},
-            versions=records.versions("torch", "torchvision", "onnx", "onnxruntime"),
-            **checks.check_graph(out),
-            compared={"with": "torch", "images": len(images), "largest_difference": off},
+    ExportedRecord.make(
+        watch,
+        result=Exported(
+            graph=checks.check_graph(out),
+            compared=Difference(reference="torch", images=len(images), largest_difference=off),
         ),
-    )
+        inputs={"weights": made_from.outputs["weights"]},
+        outputs={"onnx": FileEntry.of(out)},
+        versions=versions("torch", "torchvision", "onnx", "onnxruntime"),
+    ).write(record)
 
 
 def to_onnx(classifier: Classifier, preprocessing: Preprocessing) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from stagebench import records
 from stagebench.dataset.manifest import validation_rows
+from stagebench.errors import StagebenchError
 from stagebench.model import checks
-from stagebench.model.images import batches
+from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.data import DatasetRecord
+from stagebench.records.envelope import FileEntry, Record, Stopwatch, passed_on
+from stagebench.records.io import replacing, versions
+from stagebench.records.models import Quantisation, SimplifiedRecord, Variant, VariantRecord, WeightsRecord
+from stagebench.vocabulary import ONNX_VARIANTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stagebench.model.architecture import Classifier
-    from stagebench.model.calibration import Calibration
 
 # Held-out images on which a variant is compared with fp32.
 _COMPARED = 16
@@ -43,14 +46,15 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Made:
-    """What making a variant has to tell: how, and its logits on the compared images."""
+    """A variant's logits on the compared images, the library that computed them, and how it was quantised."""
 
-    settings: dict[str, Any]
     logits: NDArray[np.float32]
+    compared_in: str = "onnxruntime"
+    quantisation: Quantisation | None = None
 
 
 def prepare_variant(
-    variant: str,
+    onnx_variant: str,
     simplified: Path,
     simplified_record: Path,
     out: Path,
@@ -59,57 +63,57 @@ def prepare_variant(
     weights: Path,
     weights_record: Path,
     architecture: str,
-    preprocessing: Mapping[str, Any],
+    preprocessing: Preprocessing,
     manifest: Path,
+    dataset_record: Path,
 ) -> None:
-    """Write the prepared file of a variant and compare it with fp32 on held-out images.
+    """Write the prepared file of an ONNX variant and compare it with fp32 on held-out images.
 
     Args:
-        variant: one of `stagebench.engines.base.VARIANTS`.
+        onnx_variant: one of `stagebench.vocabulary.ONNX_VARIANTS`.
 
     Raises:
         StagebenchError: the variant is unknown, or the file that came out is invalid or gives no finite logits.
     """
-    watch = records.Stopwatch()
-    if variant not in _MAKERS:
-        raise StagebenchError(f"unknown variant {variant!r}: there are {', '.join(_MAKERS)}")
-    recipe = Preprocessing.model_validate(preprocessing)
-    images = next(batches(manifest, validation_rows(manifest, None)[:_COMPARED], recipe, _COMPARED))
-    source = _Source(simplified, weights, architecture, recipe, manifest, images, checks.run(simplified, images))
-    with records.replacing(out) as part:
-        made = _MAKERS[variant](source, part)
+    watch = Stopwatch()
+    if onnx_variant not in _MAKERS:
+        raise StagebenchError(f"unknown ONNX variant {onnx_variant!r}: there are {', '.join(ONNX_VARIANTS)}")
+    made_from, checkpoint = SimplifiedRecord.read(simplified_record), WeightsRecord.read(weights_record)
+    sources: list[Record[Any]] = [made_from, checkpoint, DatasetRecord.read(dataset_record)]
+    if passed_on(VariantRecord, record, watch, sources=sources, outputs={"onnx": out}):
+        return
+    images = next(batches(manifest, validation_rows(manifest, None)[:_COMPARED], preprocessing, _COMPARED))
+    wanted = checks.run(simplified, images)
+    source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted)
+    with replacing(out) as part:
+        made = _MAKERS[onnx_variant](source, part)
     if not np.isfinite(made.logits).all():
         raise StagebenchError(f"{out}: gives logits that are not finite")
-    agreement = checks.agreement(made.logits, source.wanted[: len(made.logits)])
-    records.write_json(
-        record,
-        records.make_record(
-            "model",
-            watch=watch,
-            inputs={
-                "onnx": records.output_entry(records.read_record(simplified_record), "onnx"),
-                "weights": records.output_entry(records.read_record(weights_record), "weights"),
-            },
-            outputs={"onnx": records.describe(out)},
-            versions=records.versions("torch", "onnx", "onnxruntime"),
-            variant=variant,
-            **checks.check_graph(out, types=variant != "bf16"),
-            settings=made.settings,
-            compared={"with": "fp32", "images": len(made.logits), **agreement},
+    VariantRecord.make(
+        watch,
+        result=Variant(
+            onnx_variant=onnx_variant,
+            graph=checks.check_graph(out, types=onnx_variant != "bf16"),
+            compared_in=made.compared_in,
+            compared=checks.agreement(made.logits, wanted[: len(made.logits)], "fp32"),
+            quantisation=made.quantisation,
         ),
-    )
+        inputs={"onnx": made_from.outputs["onnx"], "weights": checkpoint.outputs["weights"]},
+        outputs={"onnx": FileEntry.of(out)},
+        versions=versions("torch", "onnx", "onnxruntime"),
+    ).write(record)
 
 
 def _fp32(source: _Source, out: Path) -> _Made:
     out.write_bytes(source.simplified.read_bytes())
-    return _Made({"copy_of": source.simplified.name}, source.wanted)
+    return _Made(source.wanted)
 
 
 def _fp16(source: _Source, out: Path) -> _Made:
     from stagebench.model.export import to_onnx
 
     out.write_bytes(to_onnx(_cast(source, "float16"), source.preprocessing))
-    return _Made({}, checks.run(out, source.images))
+    return _Made(checks.run(out, source.images))
 
 
 def _bf16(source: _Source, out: Path) -> _Made:
@@ -125,7 +129,7 @@ def _bf16(source: _Source, out: Path) -> _Made:
     out.write_bytes(to_onnx(classifier, source.preprocessing))
     with torch.no_grad():
         logits: NDArray[np.float32] = classifier(torch.from_numpy(source.images[: _COMPARED // 4])).numpy()
-    return _Made({"compared_in": "torch"}, logits)
+    return _Made(logits, compared_in="torch")
 
 
 def _cast(source: _Source, dtype: str) -> Classifier:
@@ -142,7 +146,7 @@ def _int8_symmetric(source: _Source, out: Path) -> _Made:
     """Quantise as TensorRT takes it: signed, symmetric, biases left in floating point."""
     from onnxruntime.quantization import CalibrationMethod, QuantType
 
-    settings = _quantise(
+    quantisation = _quantise(
         source,
         out,
         activation_type=QuantType.QInt8,
@@ -150,7 +154,7 @@ def _int8_symmetric(source: _Source, out: Path) -> _Made:
         calibrate_method=CalibrationMethod.MinMax,
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
-    return _Made(settings, checks.run(out, source.images, optimise=False))
+    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
 
 
 def _int8_asymmetric(source: _Source, out: Path) -> _Made:
@@ -161,7 +165,7 @@ def _int8_asymmetric(source: _Source, out: Path) -> _Made:
     """
     from onnxruntime.quantization import CalibrationMethod, QuantType
 
-    settings = _quantise(
+    quantisation = _quantise(
         source,
         out,
         activation_type=QuantType.QUInt8,
@@ -170,13 +174,13 @@ def _int8_asymmetric(source: _Source, out: Path) -> _Made:
         reduce_range=True,
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
-    return _Made(settings, checks.run(out, source.images, optimise=False))
+    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
 
 
 def _fp8(source: _Source, out: Path) -> _Made:
     from onnxruntime.quantization import CalibrationMethod, QuantType
 
-    settings = _quantise(
+    quantisation = _quantise(
         source,
         out,
         activation_type=QuantType.QFLOAT8E4M3FN,
@@ -186,7 +190,7 @@ def _fp8(source: _Source, out: Path) -> _Made:
         extra_options={"QuantizeBias": False, "AddQDQPairToWeight": True},
     )
     _mend_scales(out)
-    return _Made(settings, checks.run(out, source.images, optimise=False))
+    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
 
 
 def _mend_scales(path: Path) -> None:
@@ -211,14 +215,14 @@ def _quantise(
     calibrate_method: Any,
     extra_options: dict[str, bool],
     reduce_range: bool = False,
-) -> dict[str, Any]:
-    """Quantise convolutions, matrix products and additions with calibrated ranges; return the settings."""
+) -> Quantisation:
+    """Quantise convolutions, matrix products and additions with calibrated ranges; return how."""
     from onnxruntime.quantization import QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from stagebench.model.calibration import Calibration
+    from stagebench.model.calibration import CalibrationImages
 
-    reader: Calibration = Calibration(source.manifest, source.preprocessing)
+    reader = CalibrationImages(source.manifest, source.preprocessing)
     operations = ["Conv", "Gemm", "MatMul", "Add"]
     inferred = out.with_suffix(".inferred")
     # Shapes alone: simplification has done the rest.
@@ -237,18 +241,19 @@ def _quantise(
         extra_options=extra_options,
     )
     inferred.unlink()
-    return {
-        "activations": activation_type.name,
-        "weights": weight_type.name,
-        "calibration_method": calibrate_method.name,
-        "calibration": reader.describe(),
-        "operations": operations,
-        "per_channel": True,
-        "weight_bits": 7 if reduce_range else 8,
-        **extra_options,
-    }
+    return Quantisation(
+        activations=activation_type.name,
+        weights=weight_type.name,
+        weight_bits=7 if reduce_range else 8,
+        calibration_method=calibrate_method.name,
+        calibration=reader.describe(),
+        operations=tuple(operations),
+        per_channel=True,
+        options=extra_options,
+    )
 
 
+#: Makes the file of each of `ONNX_VARIANTS`.
 _MAKERS: dict[str, Callable[[_Source, Path], _Made]] = {
     "fp32": _fp32,
     "fp16": _fp16,

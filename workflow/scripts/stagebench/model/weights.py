@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stagebench import records
 from stagebench.dataset.download import copy, fetch
 from stagebench.dataset.transfer import without_credentials
 from stagebench.model.architecture import load_module
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.io import versions
+from stagebench.records.models import Weights, WeightsRecord
 
 
 def fetch_weights(
@@ -28,21 +30,17 @@ def fetch_weights(
     Raises:
         StagebenchError: the file is missing, has another digest or belongs to another architecture.
     """
-    watch = records.Stopwatch()
+    watch = Stopwatch()
     if file is not None:
         copy(Path(file).expanduser(), weights, algorithm="sha256", expected=sha256)
     elif url is not None:
         fetch(url, weights, algorithm="sha256", expected=sha256)
     load_module(architecture, weights)
-    records.write_json(
-        record,
-        records.make_record(
-            "weights",
-            watch=watch,
-            outputs={"weights": records.describe(weights)},
-            versions=records.versions("torch"),
-            fetched=True,
-            source=file or without_credentials(url or ""),
-            architecture=architecture,
+    WeightsRecord.make(
+        watch,
+        result=Weights(
+            fetched=True, source=file or without_credentials(url or ""), architecture=architecture, fitting_images=None
         ),
-    )
+        outputs={"weights": FileEntry.of(weights)},
+        versions=versions("torch"),
+    ).write(record)

@@ -1,14 +1,13 @@
-"""Numbers and tables as text that reads well raw and rendered."""
+"""Numbers as text, the same in every file of the report."""
 
 from __future__ import annotations
 
-import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: What stands where there is no figure.
+#: Text for a figure that does not exist.
 BLANK = "-"
 
 
@@ -39,7 +38,9 @@ def percent(value: float | None, decimals: int = 3) -> str:
 
 
 def gib(used: float | None, total: float | None) -> str:
-    """Format memory in GiB as `used/total`."""
+    """Format memory in GiB as `used/total`; blank if neither is known."""
+    if used is None and total is None:
+        return BLANK
     return f"{BLANK if used is None else format(used, '.2f')}/{BLANK if total is None else format(total, '.1f')}"
 
 
@@ -64,33 +65,16 @@ def span(values: Sequence[int]) -> str:
     return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return a Markdown table whose columns are padded to line up as raw text.
-
-    Args:
-        headers: one per column.
-        rows: cells as text; a `|` or a line break inside a cell is made harmless.
-        left: how many columns, from the first, are aligned left; the others are figures and aligned right.
-    """
-    cells = [[_cell(text) for text in line] for line in (headers, *rows)]
-    widths = [max(3, *(_width(line[column]) for line in cells)) for column in range(len(headers))]
-    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
-    lines = [
-        [_pad(text, width, column < left) for column, (text, width) in enumerate(zip(line, widths, strict=True))]
-        for line in cells
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))
+def text(value: float | int | str | None) -> str:
+    """Format what needs no rounding."""
+    return BLANK if value is None else str(value)
 
 
-def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|")
+def pair(first: float | None, second: float | None, decimals: int = 3) -> str:
+    """Format two percentages as `first/second`; blank if there is no first."""
+    return BLANK if first is None else f"{percent(first, decimals)}/{percent(second, decimals)}"
 
 
-def _width(text: str) -> int:
-    """Columns that a text takes on a terminal: East Asian wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _pad(text: str, width: int, left: bool) -> str:
-    space = " " * (width - _width(text))
-    return text + space if left else space + text
+def count(number: int, name: str) -> str:
+    """Format a number of things: "1 thread", "2 threads"."""
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -1,10 +1,12 @@
-"""FlagPerf's published rows: kept for comparison, measured by nobody here."""
+"""FlagPerf's published rows: figures for comparison, not measured in this run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Where the rows stand: FlagPerf's README of the day it had a latency column.
+from stagebench.report.formatting import gib, latency, pair, rate
+
+#: Source of the rows: FlagPerf's README while it had a latency column.
 SOURCE = "FlagOpen/FlagPerf, inference/benchmarks/resnet50/README.md at commit 2139f4f4 (2023-07-11)"
 
 
@@ -27,6 +29,21 @@ class PublishedRow:
     acc_val: float
     mem_used_gib: float
     mem_total_gib: float
+
+    def texts(self) -> dict[str, str]:
+        """Return the row's texts by the names of the metrics; accuracies with the two decimals that were published."""
+        return {
+            "precision": self.precision,
+            "bs": str(self.batch),
+            "mem": gib(self.mem_used_gib, self.mem_total_gib),
+            "e2e_time": rate(self.e2e_time_s),
+            "p_val_whole": rate(self.p_val_whole),
+            "p_val_core": rate(self.p_val_core),
+            "p_infer_whole": rate(self.p_infer_whole),
+            "p_infer_core": rate(self.p_infer_core),
+            "latency": latency(self.latency_us),
+            "acc (infer/val)": pair(self.acc_infer, self.acc_val, 2),
+        }
 
 
 PUBLISHED = (

@@ -1,0 +1,111 @@
+"""What a stage depends on in addition to its input files. No rules.
+
+Each group is one parameter, a short text that says what it is: the settings that the config gives, the code that the
+script reaches, the format of the record that it writes and, where jobs run on this machine, the library's version and
+the hardware. Snakemake compares parameters as a set of values without their names, so swapping two plain numbers would
+rerun nothing; a digest over named settings changes with every name and value. On a cluster library and hardware are
+not known here: a job refuses hardware other than its device record's.
+
+The settings themselves go to the script as `settings`. A parameter that depends on `input` is not compared.
+"""
+
+import hashlib
+import json
+
+from stagebench.engines import registry
+from stagebench.job import closure
+from stagebench.records import io, kinds
+
+
+def runs_here():
+    """Whether jobs run on this machine, so that its hardware and libraries are theirs. Known once the DAG is built.
+
+    A dry run plans for the executor that it stands for. Of that one Snakemake keeps only that jobs elsewhere are watched
+    by threads, and if nothing is executed at all (`--summary`) that a number of nodes was given.
+    """
+    if workflow.remote_exec:
+        return False
+    plugin = workflow.executor_plugin
+    if plugin is None:
+        return workflow.resource_settings.nodes is None
+    if plugin.common_settings.dryrun_exec or plugin.common_settings.touch_exec:
+        return not workflow.execution_settings.use_threads
+    return workflow.local_exec
+
+
+def digest_of(named):
+    """16 hexadecimal digits for a dictionary of plain values, names included."""
+    text = json.dumps(named, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def given(settings):
+    """The parameter that hands settings to the script: `settings` is a function of the wildcards."""
+    return lambda wildcards, input: settings(wildcards)
+
+
+def compared(settings):
+    """The parameter that makes a stage stale when its settings change."""
+    return lambda wildcards: f"settings {digest_of(settings(wildcards))}"
+
+
+@functools.cache
+def code_of(script):
+    """The code that a script reaches."""
+    return f"code {closure.closure_digest(SCRIPTS / script)}"
+
+
+@functools.cache
+def code_of_engine(name):
+    """The code that an engine's module reaches: engines are found by name, not imported."""
+    named = registry.module_of(name, CONFIG.engine_module(name))
+    return f"engine code {closure.module_digest(named)}"
+
+
+@functools.cache
+def code_of_protocol(name):
+    """The code that a protocol's module reaches, and that of the offline scenario: they are found by name, too."""
+    named = [f"protocols.{name}", "scenarios.offline"]
+    digests = {
+        part: closure.module_digest(f"stagebench.measure.{part}") for part in named
+    }
+    return f"protocol code {digest_of(digests)}"
+
+
+@functools.cache
+def templates():
+    """The contents of the report's templates."""
+    folder = Path(workflow.basedir) / "workflow" / "report"
+    digests = {file.name: io.digest(file) for file in sorted(folder.iterdir())}
+    return f"templates {digest_of(digests)}"
+
+
+def format_of(kind):
+    """The format of the records that a stage writes."""
+    return f"format of {kind} {kinds.format_of(kind)}"
+
+
+@functools.cache
+def versions_of(name):
+    """Versions of the libraries that an engine depends on, as they are installed here."""
+    found = io.versions(*engine_of(name).distributions)
+    return ", ".join(f"{library} {version}" for library, version in found.items())
+
+
+def library_of(name):
+    """Versions of the libraries that an engine depends on; unknown if only the job itself can know them."""
+    return f"library {versions_of(name) if runs_here() else 'of the job'}"
+
+
+identity_here = functools.cache(identity.identity)
+
+
+def hardware_of(wildcards):
+    """The kind of machine that a device stands for; unknown if only the job itself can know it."""
+    absent = CONFIG.devices[wildcards.device].compute_capability
+    if absent is not None:
+        return f"hardware of compute capability {absent}"
+    if not runs_here():
+        return "hardware of the job"
+    record = Path(place(f"<results>/devices/{wildcards.device}.json"))
+    return f"hardware {identity.fingerprint_of_record(record, identity_here())}"

@@ -1,0 +1,1 @@
+"""What every job needs: its frame and log, supervised children, and the digest of the code it runs."""

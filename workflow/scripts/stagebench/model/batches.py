@@ -1,0 +1,28 @@
+"""Real images as batches, for fitting, comparing and calibrating."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stagebench.dataset.decode.images import decode_image
+from stagebench.dataset.manifest import image_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from stagebench.dataset.manifest import ManifestRow
+    from stagebench.preprocessing import Preprocessing
+
+
+def batches(
+    manifest: Path, rows: Sequence[ManifestRow], preprocessing: Preprocessing, size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the images of `rows` in order, as uint8 (at most `size`, crop, crop, 3)."""
+    for first in range(0, len(rows), size):
+        chosen = rows[first : first + size]
+        yield np.stack([decode_image(image_path(manifest, row).read_bytes(), preprocessing) for row in chosen])

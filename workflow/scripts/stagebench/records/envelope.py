@@ -1,0 +1,262 @@
+"""The envelope that all records share, and how a record is written, read and passed on.
+
+A record is the JSON object beside an artifact that says how it was made. What a stage found out is its `result`, which
+exists only where the status is "ok". A record in any other state says why, and whoever needs its artifact passes that
+state on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from stagebench.errors import StagebenchError
+from stagebench.records.io import digest, write_json, write_text
+from stagebench.vocabulary import OK, State, Status
+
+#: Content of an output file for which nothing was made.
+PLACEHOLDER = "nothing was made: {status} ({reason}); its record has the details\n"
+
+
+class Value(BaseModel):
+    """A frozen value of a record: unknown keys and numbers that are not finite are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FileEntry(Value):
+    """A file that went into a stage or came out of it, with its digests. Archives have an MD5 alone."""
+
+    path: str
+    bytes: int
+    sha256: str | None = None
+    md5: str | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the entry of a file as it is on disk, with its SHA-256."""
+        return cls(path=path.as_posix(), bytes=path.stat().st_size, sha256=digest(path))
+
+
+class Failure(Value):
+    """What is known of a process that failed: the signal that killed it and its peak resident memory in bytes."""
+
+    signal: str | None
+    peak_memory_bytes: int
+
+
+class Stopwatch:
+    """Wall time in seconds since it was made; each stage starts one first of all."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        #: Kept here since a stage's record may be written by a child process.
+        self.start_s = _start_s
+
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.perf_counter() - self._start
+
+
+# Set once per job, when its script begins.
+_start_s: float | None = None
+
+
+def job_begins() -> None:
+    """Note how long this process took to get here: the interpreter, Snakemake's preamble, the script's imports."""
+    global _start_s  # noqa: PLW0603 - a process is one job
+    # Field 22 of proc(5)'s stat, after the command in parentheses: start after boot in clock ticks.
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    _start_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+Result = TypeVar("Result", bound=Value)
+
+
+class Record(Value, Generic[Result]):
+    """The envelope. A subclass fixes `kind`, gives the type of `result`, and may add fields known in any state."""
+
+    #: Raised by hand when the meaning of this kind of record changes. It is a parameter of the rule that writes the
+    #: kind, so raising it reruns that rule and what follows from it.
+    FORMAT: ClassVar[int]
+    #: What was made.
+    KIND: ClassVar[str]
+
+    kind: str
+    format: int
+    status: Status
+    #: One line; null where the status is "ok".
+    reason: str | None
+    #: Kind of the record in which the state first arose; null where it arose here.
+    origin: str | None
+    #: What is known of a process that failed; null for any other state.
+    failure: Failure | None
+    #: Wall time of the stage in seconds.
+    wall_s: float
+    #: Seconds from the start of the job's process to the stage's first useful work; null outside a job.
+    start_s: float | None
+    #: UTC time at which the stage ended, ISO 8601.
+    finished: str
+    inputs: dict[str, FileEntry]
+    outputs: dict[str, FileEntry]
+    #: Distribution -> version of what made it.
+    versions: dict[str, str]
+    #: What the stage found out; null unless the status is "ok".
+    result: Result | None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.kind != self.KIND:
+            raise ValueError(f"kind is {self.kind!r}, not {self.KIND!r}")
+        if (self.status is Status.OK) != (self.result is not None):
+            raise ValueError(
+                f"status is {self.status.value!r}, but result is {'null' if self.result is None else 'there'}"
+            )
+        if (self.status is Status.OK) != (self.reason is None):
+            raise ValueError(f"status is {self.status.value!r}, but reason is {self.reason!r}")
+        return self
+
+    @classmethod
+    def make(
+        cls,
+        watch: Stopwatch,
+        *,
+        result: Result | None = None,
+        state: State = OK,
+        origin: str | None = None,
+        failure: Failure | None = None,
+        inputs: Mapping[str, FileEntry] | None = None,
+        outputs: Mapping[str, FileEntry] | None = None,
+        versions: Mapping[str, str] | None = None,
+        **fields: Any,
+    ) -> Self:
+        """Return a record that ends here and now: with `result` where the state is ok, else with the state's reason."""
+        return cls(
+            kind=cls.KIND,
+            format=cls.FORMAT,
+            status=state.status,
+            reason=None if state.ok else state.reason,
+            origin=origin,
+            failure=failure,
+            wall_s=round(watch.seconds(), 6),
+            start_s=None if watch.start_s is None else round(watch.start_s, 2),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            inputs=dict(inputs or {}),
+            outputs=dict(outputs or {}),
+            versions=dict(versions or {}),
+            result=result,
+            **fields,
+        )
+
+    @property
+    def state(self) -> State:
+        """Status and reason."""
+        return State(self.status, self.reason or "")
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a result."""
+        return self.status is Status.OK
+
+    @property
+    def found(self) -> Result:
+        """The result.
+
+        Raises:
+            StagebenchError: the record is in another state and has none.
+        """
+        if self.result is None:
+            raise StagebenchError(f"{self.kind}: {self.status.value}, there is no result ({self.reason})")
+        return self.result
+
+    def write(self, path: Path) -> None:
+        """Write the record atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record of this kind.
+
+        Raises:
+            StagebenchError: the file is missing, is not JSON, is a record of another kind or format, or has missing,
+                unknown or impossible fields; the text names the first of them.
+        """
+        raw = read_any(path)
+        again = f"delete it and run the target {path}"
+        if raw.get("kind") != cls.KIND:
+            raise StagebenchError(f"{path}: a record of kind {raw.get('kind')!r}, not {cls.KIND!r}; {again}")
+        if raw.get("format") != cls.FORMAT:
+            raise StagebenchError(
+                f"{path}: written in format {raw.get('format')}, this version reads format {cls.FORMAT}; {again}"
+            )
+        try:
+            return cls.model_validate_json(json.dumps(raw))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "record"
+            what = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(first["type"], first["msg"])
+            raise StagebenchError(f"{path}: {where}: {' '.join(what.split())}; {again}") from None
+
+
+def read_any(path: Path) -> dict[str, Any]:
+    """Read the JSON object of a record of any kind, unchecked but for being one.
+
+    Raises:
+        StagebenchError: the file is missing or is no record.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StagebenchError(f"{path}: no such record; run the target {path} first") from None
+    except (ValueError, RecursionError) as error:
+        raise StagebenchError(f"{path}: not a JSON record ({error}); delete it and run again") from None
+    if not isinstance(raw, dict) or "status" not in raw:
+        raise StagebenchError(f"{path}: not a record of this workflow; delete it and run again")
+    return raw
+
+
+def passed_on(
+    kind: type[Record[Any]],
+    path: Path,
+    watch: Stopwatch,
+    *,
+    sources: Iterable[Record[Any]],
+    outputs: Mapping[str, Path],
+    **fields: Any,
+) -> bool:
+    """Write the record of a stage that cannot start because something it needs is in another state than ok.
+
+    The first such source gives status and reason; each output file says in one line that nothing was made.
+
+    Returns:
+        Whether there was such a source; if not, nothing is written.
+    """
+    blocking = next((source for source in sources if not source.ok), None)
+    if blocking is None:
+        return False
+    origin = blocking.origin or blocking.kind
+    write_unmade(kind, path, watch, state=blocking.state, outputs=outputs, origin=origin, **fields)
+    return True
+
+
+def write_unmade(
+    kind: type[Record[Any]],
+    path: Path,
+    watch: Stopwatch,
+    *,
+    state: State,
+    outputs: Mapping[str, Path],
+    **fields: Any,
+) -> None:
+    """Write the record of a stage that made nothing, and the placeholders that stand for its output files."""
+    for file in outputs.values():
+        write_text(file, PLACEHOLDER.format(status=state.status.value, reason=state.reason))
+    entries = {name: FileEntry.of(file) for name, file in outputs.items()}
+    kind.make(watch, state=state, outputs=entries, **fields).write(path)

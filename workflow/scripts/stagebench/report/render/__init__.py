@@ -1,0 +1,1 @@
+"""The report's files: tables and sentences formatted for readers."""
