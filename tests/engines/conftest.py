@@ -9,10 +9,14 @@ import fake_cuda
 import pytest
 from fake_cuda import BATCH, CLASSES, CROP, World
 
-from stagebench import gpu
-from stagebench.engines import _tensorrt_session
 from stagebench.engines import cuda as own_cuda
-from stagebench.engines._tensorrt_session import TensorRTSession
+from stagebench.engines.tensorrt import session as tensorrt_session
+from stagebench.engines.tensorrt.options import RunOptions
+from stagebench.engines.tensorrt.session import TensorRTSession
+from stagebench.host import gpu
+from stagebench.records.machine import Accelerator
+
+CARD = Accelerator(name="a card", uuid=f"GPU-{fake_cuda.UUID}", compute_capability="9.0", memory_bytes=80 << 30)
 
 
 @pytest.fixture
@@ -22,8 +26,8 @@ def world(monkeypatch):
     for name, value in vars(made.cuda_core()).items():
         monkeypatch.setattr(cuda.core, name, value)
     monkeypatch.setattr(own_cuda, "require", lambda: made.call("require"))
-    monkeypatch.setattr(gpu, "identity", lambda: {"uuid": f"GPU-{fake_cuda.UUID}", "compute_capability": "9.0"})
-    monkeypatch.setattr(_tensorrt_session, "_LOST", [])
+    monkeypatch.setattr(gpu, "identity", lambda: CARD)
+    monkeypatch.setattr(tensorrt_session, "_LOST", [])
     yield made
     assert made.faults == []
 
@@ -41,7 +45,7 @@ def opened(world, engine_file):
     sessions = []
 
     def opens(kind=TensorRTSession, trt=None, **options) -> TensorRTSession:
-        session = kind(trt or world.tensorrt(), engine_file, BATCH, "fp16", options)
+        session = kind(trt or world.tensorrt(), engine_file, BATCH, "fp16", RunOptions(**options))
         sessions.append(session)
         return session
 

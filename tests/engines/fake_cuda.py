@@ -15,6 +15,7 @@ Copies into the card take 2 ms, inferences 5 ms and copies back 1 ms, on a clock
 from __future__ import annotations
 
 import ctypes
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import ModuleType, SimpleNamespace
@@ -77,6 +78,8 @@ class World:
         self.faults: list[str] = []
         self.given_back: list[str] = []
         self.broken = False
+        #: The type of the tensors that engines multiply, by their inspector.
+        self.computes_in = "FP16"
         #: name of a call -> what it does in place of its work: raise an error, or give a result that means one.
         self.failing: dict[str, Callable[[], object]] = {}
 
@@ -421,14 +424,26 @@ class ICudaEngine(Library):
         return self.shapes[name]
 
     def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector()
+        return EngineInspector(self.world.computes_in)
 
 
 class EngineInspector:
     """tensorrt.EngineInspector."""
 
+    def __init__(self, dtype: str = "FP16") -> None:
+        self.dtype = dtype
+
     def get_engine_information(self, format: int) -> str:
-        return '{"Layers": [{"LayerType": "Conv", "Outputs": [{"Name": "a", "DataType": "FP16"}]}]}'
+        """One convolution in the schema of TensorRT 11, as its inspector gives it with detailed verbosity."""
+        tensor = {"Name": "a", "Location": "Device", "Format": "Channel major", "DataType": self.dtype}
+        layer = {
+            "Name": "conv1 + relu",
+            "LayerType": "CaskConvolution",
+            "ParameterType": "Convolution",
+            "Inputs": [tensor],
+            "Outputs": [tensor],
+        }
+        return json.dumps({"Layers": [layer], "I/O Tensors": [{"Name": "images"}, {"Name": "logits"}]})
 
 
 class Scratch(Owned):

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
+from support.ring import run
+from support.stages import engine_builder
 
-from stagebench import device, engines, records
 from stagebench.dataset.manifest import validation_rows
-from stagebench.engines.base import (
-    PRECISIONS,
-    VARIANTS,
-    Engine,
-    EngineUnavailableError,
-    ForeignEngineError,
-    Session,
-    Supported,
-    Unavailable,
-    Unsupported,
-)
-from stagebench.engines.build import build_engine
+from stagebench.engines import registry
+from stagebench.engines.base import Engine
+from stagebench.engines.ownership import ForeignEngineError
+from stagebench.errors import StagebenchError
+from stagebench.host import identity
 from stagebench.model import checks
-from stagebench.model.images import batches
+from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.cells import EngineRecord, Execution
+from stagebench.vocabulary import CHECKPOINT, ONNX_VARIANTS, PRECISIONS, Precision, RefusedError, State, Status
 
 BATCH = 3
-NAMES = engines.names()
+NAMES = registry.names()
 CASES = [(name, precision) for name in NAMES for precision in PRECISIONS]
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    record = tmp_path_factory.mktemp("device") / "local.json"
-    device.probe("local", None, record)
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -49,105 +36,90 @@ def wanted(tiny_model, images):
 
 
 @pytest.fixture(scope="module")
-def built(tiny_model, here, tmp_path_factory):
-    """A function that builds an engine once per engine and precision; returns its file and its record's path."""
-    folder = tmp_path_factory.mktemp("engines")
+def built(tiny_model, tmp_path_factory):
+    """A function that builds an engine, once per engine and precision; returns its file and its record."""
+    build = engine_builder(tiny_model, tmp_path_factory.mktemp("engines"))
+    made = {}
 
-    def build(name: str, precision: str, batch: int = BATCH):
-        engine_file = folder / f"{name}-{precision}-{batch}.engine"
-        record = engine_file.with_suffix(".json")
-        if not record.exists():
-            variant = engines.get(name).variant(precision)
-            if variant == "weights":
-                source, source_record = tiny_model.weights, tiny_model.weights_record
-            else:
-                source, source_record = tiny_model.variant(variant)
-            build_engine(
-                name,
-                source,
-                source_record,
-                here,
-                engine_file,
-                record,
-                precision=precision,
-                batch=batch,
-                model="tiny",
-                architecture=tiny_model.architecture,
-                preprocessing=tiny_model.preprocessing,
-                options={},
-            )
-        return engine_file, record
+    def once(name: str, precision: str):
+        if (name, precision) not in made:
+            made[name, precision] = build(name, precision, BATCH)
+        return made[name, precision].file, made[name, precision].record
 
-    return build
-
-
-def run(session: Session, images: np.ndarray) -> np.ndarray:
-    """Send images through the ring by the contract's rules, as many in flight as the session keeps."""
-    count = len(images) // BATCH
-    logits = []
-    launched = 0
-    for done in range(count):
-        while launched < count and launched - done < session.requests:
-            k = launched % len(session.slots)
-            session.slots[k][:] = images[launched * BATCH : (launched + 1) * BATCH]
-            session.launch(k)
-            launched += 1
-        found, timing = session.wait(done % len(session.slots))
-        assert min(timing) >= 0
-        logits.append(found.copy())
-    return np.concatenate(logits)
+    return once
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_engine_is_found_by_the_name_of_its_file(name):
-    engine = engines.get(name)
+def test_an_engine_is_found_by_the_name_of_its_module(name):
+    engine = registry.get(name)
     assert isinstance(engine, Engine)
     assert engine.device_kind in ("cpu", "gpu")
     assert engine.distributions
     assert engine.version()
+    assert set(engine.variants) <= set(PRECISIONS)
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
-def test_support_is_an_answer_with_a_reason(name, precision, here):
-    engine = engines.get(name)
-    answer = engine.support(precision, records.read_record(here))
-    assert isinstance(answer, Supported | Unsupported | Unavailable)
-    assert isinstance(answer, Supported) or len(answer.reason) > 10
-    assert engine.variant(precision) in (*VARIANTS, "weights")
+def test_support_is_an_answer_with_a_reason(name, precision):
+    engine = registry.get(name)
+    answer = engine.support(PRECISIONS[precision], identity.identity())
+    assert isinstance(answer, State)
+    assert answer.status in (Status.OK, Status.UNSUPPORTED, Status.UNAVAILABLE)
+    assert answer.ok or len(answer.reason) > 10
+    assert engine.variant(precision) in (*ONNX_VARIANTS, CHECKPOINT, None)
+    assert engine.variant(precision) is not None or not answer.ok
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_precision_is_an_error(name):
+    with pytest.raises(StagebenchError, match="unknown precision 'int4'"):
+        registry.get(name).variant("int4")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "noop"])
+def test_a_precision_that_the_vocabulary_gains_is_no_silent_fp32(name, monkeypatch):
+    """An engine that says nothing of a precision has no model file for it, and no support."""
+    added = Precision("int4", "int4", "fp32")
+    monkeypatch.setitem(PRECISIONS, "int4", added)
+    engine = registry.get(name)
+    assert engine.variant("int4") is None
+    if engine.device_kind == "cpu":
+        assert engine.support(added, identity.identity()).status is Status.UNSUPPORTED
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
-def test_a_build_leaves_an_engine_or_a_reason(name, precision, built, here):
-    engine_file, record_path = built(name, precision)
-    record = records.read_record(record_path)
-    answer = engines.get(name).support(precision, records.read_record(here))
-    if isinstance(answer, Supported):
-        assert record["status"] in ("ok", "unsupported"), record["reason"]
+def test_a_build_leaves_an_engine_or_a_reason(name, precision, built):
+    engine_file, record = built(name, precision)
+    answer = registry.get(name).support(PRECISIONS[precision], identity.identity())
+    if answer.ok:
+        assert record.status in (Status.OK, Status.UNSUPPORTED), record.reason
     else:
-        assert record["status"] == {Unsupported: "unsupported", Unavailable: "unavailable"}[type(answer)]
-    assert engine_file.stat().st_size == record["outputs"]["engine"]["bytes"] > 0
-    if record["status"] != "ok":
-        assert record["reason"]
-        assert record["reason"] in engine_file.read_text()
+        assert record.state == answer
+    assert engine_file.stat().st_size == record.outputs["engine"].bytes > 0
+    assert record.environment.kernel
+    if not record.ok:
+        assert record.reason
+        assert record.reason in engine_file.read_text()
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)
 def test_a_session_gives_the_models_logits(name, precision, built, images, wanted):
-    engine_file, record_path = built(name, precision)
-    record = records.read_record(record_path)
-    if record["status"] != "ok":
-        assert record["reason"]  # nothing to run: the reason is the result
+    engine_file, record = built(name, precision)
+    if not record.ok:
+        assert record.reason  # nothing to run: the reason is the result
         return
-    with engines.get(name).open(engine_file, record, BATCH) as session:
+    with registry.get(name).open(engine_file, record) as session:
         assert len(session.slots) == session.requests + 2
         for slot in session.slots:
             assert (slot.shape, slot.dtype) == ((BATCH, 224, 224, 3), np.uint8)
             assert slot.flags.c_contiguous
-        assert session.execution["precision"] == precision
-        json.dumps(session.execution)
-        found = run(session, images)
-        again = run(session, images)
+        assert isinstance(session.execution, Execution)
+        assert session.execution.executed or not session.execution.computes
+        assert Execution.model_validate_json(session.execution.model_dump_json()) == session.execution
+        found, timings = run(session, images)
+        again, _ = run(session, images)
         assert session.repeat_resident(2 * session.requests) > 0
+    assert min(min(timing) for timing in timings) >= 0
     assert found.shape == wanted.shape
     if name == "noop":
         assert not found.any()
@@ -155,42 +127,49 @@ def test_a_session_gives_the_models_logits(name, precision, built, images, wante
     assert np.array_equal(found, again), "the same images gave other logits the second time"
     if precision in ("fp32", "tf32"):
         assert checks.difference(found, wanted) < checks.TOLERANCE
-    agreement = checks.agreement(found[:, :16], wanted[:, :16])
-    assert agreement["cosine"] > 0.95
-    assert agreement["top1_agreement"] >= (100 if precision == "fp32" else 70)
+    agreement = checks.agreement(found[:, :16], wanted[:, :16], "fp32")
+    assert agreement.cosine > 0.95
+    assert agreement.top1_agreement >= (100 if precision == "fp32" else 70)
+
+
+def with_size(record: EngineRecord, size: int) -> EngineRecord:
+    entry = record.outputs["engine"].model_copy(update={"bytes": size})
+    return record.model_copy(update={"outputs": {"engine": entry}})
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record: record["cell"].update(batch=BATCH + 1), "batch size 4 there, 3 here"),
-        (lambda record: record["versions"].update(dict.fromkeys(record["versions"], "0.0")), "0.0 there"),
-        (lambda record: record["device"].update(cpu="Another CPU"), "Another CPU"),
-        (lambda record: record["outputs"]["engine"].update(bytes=1), "1 bytes there"),
+        (lambda record: record.model_copy(update={"versions": dict.fromkeys(record.versions, "0.0")}), "0.0 there"),
+        (
+            lambda record: record.model_copy(
+                update={"device": record.device.model_copy(update={"cpu": "Another CPU"})}
+            ),
+            "Another CPU",
+        ),
+        (lambda record: with_size(record, 1), "1 bytes there"),
     ],
-    ids=["batch", "version", "device", "file"],
+    ids=["version", "device", "file"],
 )
 def test_a_foreign_engine_is_refused_with_what_differs(name, change, words, built):
-    engine_file, record_path = built(name, "fp32")
-    record = records.read_record(record_path)
-    if record["status"] != "ok":
-        assert record["status"] in ("unsupported", "unavailable")
+    engine_file, record = built(name, "fp32")
+    if not record.ok:
+        assert record.status in (Status.UNSUPPORTED, Status.UNAVAILABLE)
         return
-    change(record)
     with pytest.raises(ForeignEngineError, match=words):
-        engines.get(name).open(engine_file, record, BATCH)
+        registry.get(name).open(engine_file, change(record))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_engine_for_an_absent_device_is_unavailable(name, built):
-    engine_file, record_path = built(name, "fp32")
-    record = records.read_record(record_path)
-    record["device"] = device.absent("8.0")
-    with pytest.raises(EngineUnavailableError):
-        engines.get(name).open(engine_file, record, BATCH)
+    engine_file, record = built(name, "fp32")
+    elsewhere = record.model_copy(update={"device": identity.absent("8.0")})
+    with pytest.raises(RefusedError) as refused:
+        registry.get(name).open(engine_file, elsewhere)
+    assert refused.value.state.status is Status.UNAVAILABLE
 
 
 def test_an_unknown_engine_is_named_with_the_known_ones():
-    with pytest.raises(records.StagebenchError, match="openvino"):
-        engines.get("nothing")
+    with pytest.raises(StagebenchError, match="openvino"):
+        registry.get("nothing")

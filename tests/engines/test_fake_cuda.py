@@ -16,7 +16,7 @@ from bindings_names import FILES, Release
 from fake_cuda import OrderError
 
 from stagebench.engines import cuda as own_cuda
-from stagebench.engines._tensorrt_session import TensorRTSession
+from stagebench.engines.tensorrt.session import TensorRTSession
 
 
 class WithoutWaitingForTheCopy(TensorRTSession):

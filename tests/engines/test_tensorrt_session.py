@@ -1,4 +1,4 @@
-"""The logic of a TensorRT session: order, lifetimes, padding, errors. It is held against a stand-in, not a GPU.
+"""The logic of a TensorRT session: order, lifetimes, padding, errors. It runs on a stand-in, not on a GPU.
 
 What these tests prove is what `fake_cuda` says that it checks. That CUDA and TensorRT do what the session expects of
 them is for tests/gpu to show.
@@ -16,14 +16,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_cuda import BATCH, CLASSES, COMPUTE_S, CROP, D2H_S, H2D_S, StickyError, World
+from support import ring
 
-from stagebench import device, engines, gpu, records
-from stagebench.engines import _tensorrt_session
-from stagebench.engines._tensorrt_session import TensorRTSession
-from stagebench.engines.base import EngineUnavailableError, ForeignEngineError
+from stagebench import engines
+from stagebench.engines import registry
+from stagebench.engines.ownership import ForeignEngineError
+from stagebench.engines.tensorrt import session as tensorrt_session
+from stagebench.engines.tensorrt.options import RunOptions
+from stagebench.engines.tensorrt.session import TensorRTSession
+from stagebench.host import gpu, identity
+from stagebench.host.environment import environment
 from stagebench.measure.breakdown import Work
 from stagebench.measure.feeding import Feeder
-from stagebench.measure.passes import run_passes
+from stagebench.measure.scenarios.offline import run_passes
+from stagebench.records.cells import Built, EngineRecord
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.io import versions
+from stagebench.vocabulary import Cell, RefusedError
 
 
 def left(world: World) -> dict[str, int]:
@@ -36,24 +45,20 @@ def image_of(value: int) -> np.ndarray:
 
 def send(session: TensorRTSession, values: list[int]) -> list[int]:
     """Send images of one value each through the ring; return the class of each."""
-    classes, launched, count = [], 0, len(values) // BATCH
-    for done in range(count):
-        while launched < count and launched - done < session.requests:
-            k = launched % len(session.slots)
-            for place, value in enumerate(values[launched * BATCH : (launched + 1) * BATCH]):
-                session.slots[k][place] = image_of(value)
-            session.launch(k)
-            launched += 1
-        logits, _ = session.wait(done % len(session.slots))
-        classes += logits.argmax(1).tolist()
-    return classes
+
+    def fill(number: int, slot: np.ndarray) -> None:
+        for place, value in enumerate(values[number * BATCH : (number + 1) * BATCH]):
+            slot[place] = image_of(value)
+
+    found = ring.requests(session, len(values) // BATCH, fill)
+    return [label for logits, _ in found for label in logits.argmax(1).tolist()]
 
 
 @pytest.mark.parametrize("cuda_graphs", [True, False])
 def test_every_slots_logits_are_those_of_its_images(cuda_graphs, opened):
     values = np.random.default_rng(0).integers(0, CLASSES, 40 * BATCH).tolist()
     session = opened(cuda_graphs=cuda_graphs)
-    assert session.execution["cuda_graphs"] == ("captured" if cuda_graphs else "switched off")
+    assert session.execution.cuda_graphs == ("captured" if cuda_graphs else "switched off")
     assert send(session, values) == values
 
 
@@ -143,7 +148,7 @@ def test_an_error_while_opening_gives_everything_back(call, result, words, opene
         return result() if result is not None else None
 
     world.failing[call] = fail
-    with pytest.raises((RuntimeError, EngineUnavailableError), match=words):
+    with pytest.raises((RuntimeError, RefusedError), match=words):
         opened()
     assert left(world) == {}
 
@@ -157,7 +162,7 @@ def test_an_engine_that_is_none_is_refused_in_the_librarys_words(opened, world, 
 
 def test_an_engine_of_another_batch_size_is_refused(world, engine_file):
     with pytest.raises(RuntimeError, match=r"does not take \(3, 4, 4, 3\)"):
-        TensorRTSession(world.tensorrt(), engine_file, 3, "fp16", {})
+        TensorRTSession(world.tensorrt(), engine_file, 3, "fp16", RunOptions())
     assert left(world) == {}
 
 
@@ -176,19 +181,20 @@ def test_after_a_sticky_error_it_is_told_and_no_destructor_meets_the_card(call, 
     assert world.faults == []
     world.broken = False
     world.operations.clear()
-    _tensorrt_session._LOST.clear()
+    tensorrt_session._LOST.clear()
 
 
 @pytest.mark.parametrize(("capturable", "told"), [(True, "captured"), (False, "not capturable")])
 def test_tensorrt_rtx_is_asked_whether_it_can_be_captured(capturable, told, opened, world):
     session = opened(trt=world.tensorrt(capturable=capturable))
-    assert session.execution["cuda_graphs"] == told
+    assert session.execution.cuda_graphs == told
     assert send(session, [1, 2, 3, 4]) == [1, 2, 3, 4]
 
 
 def test_another_card_than_the_records_is_refused(opened, world, monkeypatch):
-    monkeypatch.setattr(gpu, "identity", lambda: {"uuid": "GPU-00000000-0000-0000-0000-000000000000"})
-    with pytest.raises(EngineUnavailableError, match="CUDA_DEVICE_ORDER"):
+    another = gpu.identity().model_copy(update={"uuid": "GPU-00000000-0000-0000-0000-000000000000"})
+    monkeypatch.setattr(gpu, "identity", lambda: another)
+    with pytest.raises(RefusedError, match="CUDA_DEVICE_ORDER"):
         opened()
     assert left(world) == {}
 
@@ -201,53 +207,86 @@ def built(engine_file, tmp_path):
     """The record of an engine that fits this machine."""
     onnx = tmp_path / "fp16.onnx"
     onnx.write_bytes(b"model")
-    return {
-        "device": device.identity(),
-        "versions": records.versions(*engines.get("tensorrt").distributions),
-        "cell": {"batch": BATCH, "precision": "fp16"},
-        "inputs": {"source": records.describe(onnx)},
-        "outputs": {"engine": records.describe(engine_file)},
-    }
+    engine = registry.get("tensorrt")
+    return EngineRecord.make(
+        Stopwatch(),
+        result=Built(build_s=1.0),
+        inputs={"source": FileEntry.of(onnx)},
+        outputs={"engine": FileEntry.of(engine_file)},
+        versions=versions(*engine.distributions),
+        cell=Cell(device="local", model="tiny", engine="tensorrt", precision="fp16", batch=BATCH),
+        device=identity.identity(),
+        accelerator=engine.accelerator(),
+        ran_on=identity.ran_on(),
+        environment=environment(),
+        options={},
+    )
 
 
 def test_an_engine_of_this_machine_is_opened(world, engine_file, built, monkeypatch):
-    engine = engines.get("tensorrt")
+    engine = registry.get("tensorrt")
     monkeypatch.setattr(engine, "_import", world.tensorrt)
-    with engine.open(engine_file, built, BATCH, {}) as session:
-        assert session.execution["precision"] == "fp16"
-        assert session.execution["tensor_types"] == {"FP16": 1}
+    with engine.open(engine_file, built) as session:
+        assert session.execution.executed == {"fp16": 1}
+        assert session.execution.details == {"tensor_types": {"fp16": 1}}
+    assert left(world) == {}
+
+
+def test_what_is_executed_is_read_from_the_engine_whatever_was_asked_for(world, engine_file, built, monkeypatch):
+    """An engine that was built for fp16 and computes in single precision is refused, with the counts."""
+    engine = registry.get("tensorrt")
+    monkeypatch.setattr(engine, "_import", world.tensorrt)
+    world.computes_in = "FP32"
+    with pytest.raises(RefusedError, match="built for fp16, but its layers compute in 1 x fp32") as refused:
+        engine.open(engine_file, built)
+    assert refused.value.state.status == "unsupported"
     assert left(world) == {}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda record, folder: record["device"].update(gpu={"compute_capability": "8.0"}), "8.0"),
-        (lambda record, folder: record["versions"].update(dict.fromkeys(record["versions"], "9.9")), "9.9 there"),
-        (lambda record, folder: (folder / "fp16.onnx").write_bytes(b"other"), r"fp16\.onnx has changed"),
-        (lambda record, folder: record["cell"].update(batch=8), "batch size 8 there, 2 here"),
-        (lambda record, folder: (folder / "x.engine").write_bytes(b"engine 2 4 7"), "other contents"),
+        (lambda gpu: {"device": identity.identity().model_copy(update={"gpu": gpu})}, "7.0"),
+        (lambda gpu: {"accelerator": gpu}, "accelerator another card there, a card here"),
+        (
+            lambda gpu: {"versions": dict.fromkeys(versions(*registry.get("tensorrt").distributions), "9.9")},
+            "9.9 there",
+        ),
     ],
-    ids=["device", "version", "model", "batch", "file"],
+    ids=["device", "accelerator", "version"],
 )
-def test_a_foreign_engine_is_refused_before_cuda_is_touched(
-    change, words, world, engine_file, built, tmp_path, monkeypatch
-):
-    engine = engines.get("tensorrt")
+def test_a_foreign_engine_is_refused_before_cuda_is_touched(change, words, world, engine_file, built, monkeypatch):
+    engine = registry.get("tensorrt")
     monkeypatch.setattr(engine, "_import", world.tensorrt)
-    change(built, tmp_path)
+    other = gpu.identity().model_copy(update={"name": "another card", "compute_capability": "7.0"})
     with pytest.raises(ForeignEngineError, match=words):
-        engine.open(engine_file, built, BATCH, {})
+        engine.open(engine_file, built.model_copy(update=change(other)))
+    assert not world.alive
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("fp16.onnx", b"other", r"fp16\.onnx has changed"), ("x.engine", b"engine 2 4 7", "other contents")],
+    ids=["model", "file"],
+)
+def test_changed_files_are_refused_before_cuda_is_touched(
+    name, content, words, world, engine_file, built, tmp_path, monkeypatch
+):
+    engine = registry.get("tensorrt")
+    monkeypatch.setattr(engine, "_import", world.tensorrt)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ForeignEngineError, match=words):
+        engine.open(engine_file, built)
     assert not world.alive
 
 
 def test_nothing_of_torch_is_imported():
     code = (
-        "import sys, stagebench.engines._tensorrt_session; sys.exit('torch' in sys.modules or 'pycuda' in sys.modules)"
+        "import sys, stagebench.engines.tensorrt.session; sys.exit('torch' in sys.modules or 'pycuda' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
     assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
 
 
 def test_what_is_recorded_of_a_run_is_plain_json(opened):
-    json.dumps(opened().execution, allow_nan=False)
+    json.loads(opened().execution.model_dump_json())

@@ -1,0 +1,81 @@
+"""A copy of the project to run Snakemake in, with a config of a small network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+SMALL = {
+    "cases": {
+        "models": ["tiny"],
+        "engines": ["onnxruntime", "openvino"],
+        "precisions": ["fp32", "int8"],
+        "batch_sizes": [4],
+    },
+    "models": {"tiny": {"architecture": "support.tiny.tiny_resnet", "weights": "demo", "dataset": "sample"}},
+    "datasets": {"sample": {"images": 32}},
+    "measurement": {"repeats": 1},
+}
+
+
+@dataclass
+class Project:
+    """A checkout with its config; `run` starts Snakemake in it."""
+
+    folder: Path
+
+    def command(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project with its tests importable, and return it with its output."""
+        paths = [str(self.folder / "tests"), *filter(None, [(environment or {}).get("PYTHONPATH")])]
+        return subprocess.run(
+            arguments,
+            cwd=self.folder,
+            env={**os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def run(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on the small config."""
+        return self.command(
+            sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "small.yaml", **options
+        )
+
+    def planned(self, target: str = "results/report.md", *arguments: str, **options) -> dict[str, list[str]]:
+        """Return what a run would do: rule -> the outputs that it would make anew."""
+        done = self.run(target, "--summary", *arguments, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        jobs: dict[str, list[str]] = {}
+        for line in done.stdout.splitlines()[1:]:
+            output, _, rule, _, _, plan = line.split("\t")
+            if plan == "update pending":
+                jobs.setdefault(rule, []).append(output)
+        return jobs
+
+    def configure(self, **changes) -> None:
+        """Write the small config with top-level sections changed."""
+        merged = {key: {**SMALL.get(key, {}), **changes.get(key, {})} for key in {**SMALL, **changes}}
+        (self.folder / "small.yaml").write_text(yaml.safe_dump(merged))
+
+
+def copy_of_repository(repository: Path, target: Path) -> None:
+    """Copy what git tracks or would track, as it stands."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (repository / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository / name, target / name)
