@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from common import ARCHITECTURE, IMAGES, prepared_model
+from support.stages import ARCHITECTURE, IMAGES, prepared_model
 
 ROOT = Path(__file__).resolve().parent.parent
 

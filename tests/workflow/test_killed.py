@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import io
 import os
 import random
 import re
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from common import PREPROCESSING, pack_archive
 from PIL import Image
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
+from support.server import serving
+from support.stages import PREPROCESSING, archive_record, pack_archive
 
-from stagebench import records
 from stagebench.dataset.archive import extract_archive
-from stagebench.dataset.images import DECODER
-from stagebench.dataset.labels import resolve, sample_name
+from stagebench.dataset.decode.images import DECODER
+from stagebench.dataset.labels.kinds import resolve, sample_name
 from stagebench.dataset.pixels import decode_pixels
-from stagebench.preprocessing import Preprocessing
+from stagebench.records.io import digest
 
 IMAGES = 1000
 KILLS = 3  # of each job
-RECIPE = Preprocessing().recipe(DECODER)
+RECIPE = PREPROCESSING.recipe(DECODER)
 TARGET = f"results/datasets/killed/pixels/{RECIPE}.npy"
 
 
@@ -44,44 +42,6 @@ def pictures():
     for number in range(1, IMAGES + 1):
         data = files[number % len(files)]
         yield sample_name("val", number), data[:2] + b"\xff\xfe\x00\x0a" + f"{number:08d}".encode() + data[2:]
-
-
-class Server:
-    """Serves a file with ranges, and stops in the middle of it, as often as it is told to."""
-
-    def __init__(self, data):
-        self.stops, self.begins, self.reached, self.released = [], [], threading.Event(), threading.Event()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(handler):  # noqa: N805
-                begin = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-                self.begins.append(begin)
-                handler.send_response(206 if begin else 200)
-                if begin:
-                    handler.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-                handler.send_header("ETag", '"one"')
-                handler.send_header("Content-Length", str(len(data) - begin))
-                handler.end_headers()
-                stop = self.stops.pop(0) if self.stops else len(data)
-                with contextlib.suppress(OSError):
-                    handler.wfile.write(data[begin:stop])
-                    if stop < len(data):
-                        self.reached.set()
-                        self.released.wait()
-                        handler.wfile.write(data[stop:])
-
-            def log_message(self, *arguments):
-                pass
-
-        self._listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._listening.daemon_threads = True
-        threading.Thread(target=self._listening.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._listening.server_port}/archive.tar"
-
-    def close(self):
-        self.released.set()
-        self._listening.shutdown()
-        self._listening.server_close()
 
 
 def until(condition, running, seconds=120):
@@ -130,16 +90,15 @@ def archive(tmp_path_factory):
 
 @pytest.fixture
 def server(archive):
-    serving = Server(archive.read_bytes())
-    yield serving
-    serving.close()
+    with serving(archive.read_bytes(), "archive.tar") as started:
+        yield started
 
 
 @pytest.fixture
 def project(repository, tmp_path, archive, server):
     copy_of_repository(repository, tmp_path / "project")
     made = Project(tmp_path / "project")
-    entry = {"url": server.url, "md5": records.digest(archive, "md5")}
+    entry = {"url": server.url, "md5": digest(archive, "md5")}
     made.configure(
         datasets={"sample": {"images": 32}, "killed": {"archive": entry, "labels": "sample", "images": IMAGES}}
     )
@@ -148,10 +107,9 @@ def project(repository, tmp_path, archive, server):
 
 def undisturbed(archive, folder: Path):
     """The digests of what the stages leave when nobody kills them: path -> SHA-256."""
-    record = {"outputs": {"archive": {"path": str(archive), "bytes": 1, "md5": "0"}}}
-    records.write_json(folder / "archive.json", records.make_record("archive", watch=records.Stopwatch(), **record))
+    record = archive_record(folder / "archive.json", archive)
     places = {"images": folder / "images", "manifest": folder / "manifest.csv", "record": folder / "dataset.json"}
-    extract_archive(archive, folder / "archive.json", **places, labels="sample", expected=IMAGES)
+    extract_archive(archive, record, **places, labels="sample", expected=IMAGES)
     decode_pixels(
         places["manifest"],
         places["record"],
@@ -167,7 +125,7 @@ def undisturbed(archive, folder: Path):
 def digests(folder: Path):
     """The digests of a data set's files, records apart: these hold times."""
     files = [folder / "manifest.csv", folder / f"pixels/{RECIPE}.npy", *(folder / "images").rglob("*.JPEG")]
-    return {str(path.relative_to(folder)): records.digest(path) for path in files}
+    return {str(path.relative_to(folder)): digest(path) for path in files}
 
 
 def test_killed_jobs_end_in_the_same_bytes(project, archive, server, tmp_path):
@@ -221,7 +179,7 @@ def test_killed_jobs_end_in_the_same_bytes(project, archive, server, tmp_path):
     wanted = undisturbed(archive, tmp_path / "undisturbed")
     assert len(wanted) == IMAGES + 2
     assert digests(folder) == wanted
-    assert records.digest(project.folder / "resources/killed/archive.tar") == records.digest(archive)
+    assert digest(project.folder / "resources/killed/archive.tar") == digest(archive)
     assert len(server.begins) == KILLS + 1
     assert server.begins[0] == 0 < server.begins[1]
     assert server.begins == sorted(server.begins), "a download did not go on where the one before it was killed"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
 
-from stagebench import records
+from stagebench.records.io import digest
 
 SAME = (
     "resources/sample/archive.tar",
@@ -32,10 +32,10 @@ def test_two_runs_from_scratch_give_the_same(finished, repository, tmp_path):
     done = again.run("results/table.csv")
     assert done.returncode == 0, done.stdout + done.stderr
     for name in SAME:
-        assert records.digest(again.folder / name) == records.digest(finished.folder / name), name
-    pixels = {path.name: records.digest(path) for path in again.folder.glob("results/datasets/sample/pixels/*.npy")}
+        assert digest(again.folder / name) == digest(finished.folder / name), name
+    pixels = {path.name: digest(path) for path in again.folder.glob("results/datasets/sample/pixels/*.npy")}
     assert len(pixels) == 1
-    for name, digest in pixels.items():
-        assert records.digest(finished.folder / f"results/datasets/sample/pixels/{name}") == digest
+    for name, wanted in pixels.items():
+        assert digest(finished.folder / f"results/datasets/sample/pixels/{name}") == wanted
     assert accuracies(again) == accuracies(finished)
     assert {status for *_, status in accuracies(again)} == {"ok"}

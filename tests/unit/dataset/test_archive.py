@@ -5,15 +5,16 @@ import tarfile
 from types import SimpleNamespace
 
 import pytest
-from common import pack_archive
+from support.stages import archive_record, pack_archive
 
-from stagebench import records
 from stagebench.dataset import archive, space, tarstream
 from stagebench.dataset.archive import extract_archive
 from stagebench.dataset.manifest import calibration_rows, image_path, read_manifest, validation_rows
 from stagebench.dataset.photographs import PHOTOGRAPHS
 from stagebench.dataset.sample import make_archive
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.records.data import ArchiveRecord, DatasetRecord
+from stagebench.records.io import digest
 
 
 @pytest.fixture
@@ -26,14 +27,8 @@ def place(tmp_path):
         "manifest": tmp_path / "manifest.csv",
         "record": tmp_path / "dataset.json",
     }
-    records.write_json(
-        paths["archive_record"],
-        records.make_record(
-            "archive",
-            watch=records.Stopwatch(),
-            outputs={"archive": {"path": str(paths["archive"]), "sha256": "0" * 64, "bytes": 1, "md5": "0" * 32}},
-        ),
-    )
+    paths["archive"].touch()
+    archive_record(paths["archive_record"], paths["archive"])
     return paths
 
 
@@ -46,7 +41,7 @@ def jpegs(sample):
 
 def test_the_sample_is_the_same_to_the_byte_each_time(sample, tmp_path):
     make_archive(tmp_path / "again.tar", tmp_path / "again.json", images=32)
-    assert records.digest(tmp_path / "again.tar") == records.digest(sample.archive)
+    assert digest(tmp_path / "again.tar") == digest(sample.archive)
 
 
 def test_the_default_has_enough_classes_and_windows(tmp_path):
@@ -57,7 +52,7 @@ def test_the_default_has_enough_classes_and_windows(tmp_path):
     assert len(PHOTOGRAPHS) >= 16
     assert sum("_val_" in name for name in names) == 128
     assert sum("_fit_" in name for name in names) == 128
-    assert len(records.read_record(record)["photographs"]) == len(PHOTOGRAPHS)
+    assert len(ArchiveRecord.read(record).found.photographs) == len(PHOTOGRAPHS)
 
 
 def test_extraction_gives_class_folders_and_a_manifest_outside(sample):
@@ -68,12 +63,12 @@ def test_extraction_gives_class_folders_and_a_manifest_outside(sample):
         path = image_path(sample.manifest, row)
         assert path.parent.name == row.wnid
         assert path.stat().st_size == row.bytes
-        assert records.digest(path) == row.sha256
+        assert digest(path) == row.sha256
     assert {path for path in sample.images.rglob("*") if path.is_file()} == {
         image_path(sample.manifest, row) for row in rows
     }
-    record = records.read_record(sample.record)
-    assert (record["images"], record["fitting_images"], record["classes"]) == (32, 32, 16)
+    found = DatasetRecord.read(sample.record).found
+    assert (found.images, found.fitting_images, found.classes) == (32, 32, 16)
 
 
 def test_calibration_and_validation_share_no_image(sample):
@@ -172,7 +167,7 @@ def test_several_processes_leave_the_same_as_one(sample, place):
     extract_archive(**place, labels="sample", expected=32, workers=2)
     assert place["manifest"].read_bytes() == sample.manifest.read_bytes()
     for row in read_manifest(place["manifest"]):
-        assert records.digest(image_path(place["manifest"], row)) == row.sha256
+        assert digest(image_path(place["manifest"], row)) == row.sha256
 
 
 def test_what_a_worker_meets_is_told_in_one_line(place, jpegs, monkeypatch):

@@ -8,18 +8,18 @@ import zlib
 
 import numpy as np
 import pytest
-from common import PREPROCESSING, pack_archive
 from PIL import Image, ImageCms
+from support.stages import PREPROCESSING, pack_archive
 from torchvision import datasets, transforms
 
 from stagebench.dataset.archive import extract_archive
+from stagebench.dataset.decode.images import ImageError, decode_image
+from stagebench.dataset.decode.jpeg import is_surely_decodable
 from stagebench.dataset.folder import link_folder
-from stagebench.dataset.images import ImageError, decode_image
-from stagebench.dataset.jpeg import is_surely_decodable
 from stagebench.dataset.manifest import image_path, read_manifest, validation_rows
 from stagebench.dataset.pixels import decode_pixels, open_pixels
+from stagebench.errors import StagebenchError
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
 
 CHAIN = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
 

@@ -1,118 +1,42 @@
 """Files come whole and checked, from the disk or from a server that drops connections."""
 
 import base64
-import contextlib
 import hashlib
-import http.server
 import re
-import ssl
-import threading
 from types import SimpleNamespace
 
 import pytest
-import trustme
+from support.server import serving
 
-from stagebench import records
 from stagebench.dataset import space, transfer
 from stagebench.dataset.download import fetch, fetch_archive
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.records.data import ArchiveRecord
+from stagebench.records.io import write_json
 
 DATA = bytes(range(256)) * 20000  # 5 MB
 MD5 = hashlib.md5(DATA).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """A file server whose faults the test sets: drops, ranges ignored, statuses, versions that change, redirections."""
-
-    def do_GET(self):
-        state = self.server.state
-        state.requests.append(dict(self.headers))
-        state.lines.append(self.requestline)
-        if state.statuses:
-            self.send_error(state.statuses.pop(0))
-            return
-        if state.authorization and self.headers.get("Authorization") != state.authorization:
-            self.send_error(401)
-            return
-        if state.redirect:
-            self.send_response(302)
-            self.send_header("Location", state.redirect)
-            self.end_headers()
-            return
-        begin = 0
-        asked = self.headers.get("Range")
-        if asked and state.ranges and self.headers.get("If-Range") in (None, state.etag):
-            begin = int(asked.removeprefix("bytes=").removesuffix("-"))
-        body = state.data[begin:]
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(state.data) - 1}/{len(state.data)}")
-        if state.etag:
-            self.send_header("ETag", state.etag)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if state.drops:
-            self.wfile.write(body[: state.drops.pop(0)])
-            self.wfile.flush()
-            self.connection.close()
-            return
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-class State(SimpleNamespace):
-    """What a running server is to do, and what it was asked for."""
-
-    def __init__(self, listening):
-        super().__init__(data=DATA, etag='"one"', ranges=True, drops=[], statuses=[], authorization=None, redirect=None)
-        self.requests, self.lines = [], []
-        self.url = f"http://127.0.0.1:{listening.server_port}/val.tar"
-        self.listening = listening
-
-    def with_certificate(self):
-        """Speak TLS from now on, with a certificate of an authority that nobody knows; return it."""
-        authority = trustme.CA()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(context)
-        self.listening.socket = context.wrap_socket(self.listening.socket, server_side=True)
-        self.url = f"https://localhost:{self.listening.server_port}/val.tar"
-        return authority
-
-
-@contextlib.contextmanager
-def serving():
-    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.handle_error = lambda *_: None  # a client that refuses the certificate
-    listening.state = State(listening)
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-    thread.start()
-    yield listening.state
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
-
-
 @pytest.fixture
 def server(monkeypatch):
-    """The state of a running server, with its address."""
+    """A server of the file, without credentials and proxies of the environment and with short pauses."""
     for name in ("STAGEBENCH_TOKEN", "STAGEBENCH_USER", "http_proxy", "HTTP_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setattr(transfer, "_FIRST_PAUSE_S", 0.01)
-    with serving() as state:
-        yield state
+    with serving(DATA, "val.tar") as started:
+        yield started
 
 
 @pytest.fixture
 def other_server():
-    with serving() as state:
-        yield state
+    with serving(DATA, "val.tar") as started:
+        yield started
 
 
-def begins(state):
-    return [request.get("Range") for request in state.requests]
+def ranges_asked(server):
+    return [request.get("Range") for request in server.requests]
 
 
 def test_a_download_that_breaks_off_twice_goes_on_where_it_stopped(server, tmp_path):
@@ -120,8 +44,8 @@ def test_a_download_that_breaks_off_twice_goes_on_where_it_stopped(server, tmp_p
     fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
     assert (tmp_path / "val.tar").read_bytes() == DATA
     assert len(server.requests) == 3
-    assert begins(server)[0] is None
-    assert all(begin.startswith("bytes=") for begin in begins(server)[1:])
+    assert ranges_asked(server)[0] is None
+    assert all(begin.startswith("bytes=") for begin in ranges_asked(server)[1:])
     assert [path.name for path in tmp_path.iterdir()] == ["val.tar"]
 
 
@@ -134,7 +58,7 @@ def test_the_next_run_goes_on_with_what_a_killed_one_left(server, tmp_path):
     assert kept == 1_000_000
     server.drops, server.requests = [], []
     fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
-    assert begins(server) == ["bytes=1000000-"]
+    assert ranges_asked(server) == ["bytes=1000000-"]
     assert (tmp_path / "val.tar").read_bytes() == DATA
 
 
@@ -157,7 +81,7 @@ def test_a_whole_file_that_was_not_renamed_is_not_fetched_again(server, tmp_path
     server.drops = [len(DATA)]
     part = tmp_path / "val.tar.part"
     part.write_bytes(DATA)
-    records.write_json(tmp_path / "val.tar.part.json", {"url": server.url, "mark": server.etag})
+    write_json(tmp_path / "val.tar.part.json", {"url": server.url, "mark": server.etag})
     server.statuses = []
     fetch(server.url, tmp_path / "val.tar", algorithm="md5", expected=MD5)
     assert (tmp_path / "val.tar").read_bytes() == DATA
@@ -291,8 +215,8 @@ def test_a_local_archive_is_linked_not_copied(form, tmp_path):
     fetch_archive(archive, record, url=url, path=path, md5=MD5)
     assert archive.is_symlink()
     assert archive.resolve() == source
-    entry = records.read_record(record)["outputs"]["archive"]
-    assert (entry["md5"], entry["bytes"]) == (MD5, len(DATA))
+    entry = ArchiveRecord.read(record).outputs["archive"]
+    assert (entry.md5, entry.bytes) == (MD5, len(DATA))
 
 
 def test_a_local_archive_with_another_checksum_is_left_alone(tmp_path):

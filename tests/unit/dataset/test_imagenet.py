@@ -11,10 +11,9 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from stagebench import records
-from stagebench.dataset import imagenet
 from stagebench.dataset.folder import link_folder
-from stagebench.dataset.labels import resolve
+from stagebench.dataset.labels import imagenet
+from stagebench.dataset.labels.kinds import resolve
 from stagebench.dataset.manifest import (
     ManifestRow,
     calibration_rows,
@@ -22,7 +21,9 @@ from stagebench.dataset.manifest import (
     validation_rows,
     write_manifest,
 )
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.records.data import DatasetRecord
+from stagebench.records.io import digest
 
 # The lists that results were made with: digests of their paths. They may never change.
 SUBSET = "267ce084fb988cb4"
@@ -82,9 +83,9 @@ def test_a_development_kit_that_agrees_is_accepted(tmp_path, monkeypatch, caplog
     kit = devkit(tmp_path / "kit.tar.gz", known.labels, known.wnids)
     assert imagenet.read_devkit(kit) == known
     resolve("imagenet", str(kit))
-    assert f"agrees with the labels; its MD5 is {records.digest(kit, 'md5')}" in caplog.text
+    assert f"agrees with the labels; its MD5 is {digest(kit, 'md5')}" in caplog.text
     caplog.clear()
-    monkeypatch.setattr(imagenet, "DEVKIT_MD5", records.digest(kit, "md5"))
+    monkeypatch.setattr(imagenet, "DEVKIT_MD5", digest(kit, "md5"))
     resolve("imagenet", str(kit))
     assert not caplog.text
 
@@ -139,8 +140,8 @@ def test_a_folder_is_linked_and_never_written_to(form, sample, tmp_path, place):
     for row in read_manifest(place["manifest"]):
         path = place["manifest"].parent / row.path
         assert path.is_symlink()
-        assert records.digest(path) == row.sha256
-    assert records.read_record(place["record"])["folder"] == str(folder)
+        assert digest(path) == row.sha256
+    assert DatasetRecord.read(place["record"]).inputs["folder"].path == str(folder)
 
 
 @pytest.mark.parametrize("form", ["flat", "classes"])

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from stagebench.dataset import resample
-from stagebench.dataset.images import ImageError, decode_image
+from stagebench.dataset.decode import resample
+from stagebench.dataset.decode.images import ImageError, decode_image
 from stagebench.preprocessing import Preprocessing
 
 CHAIN = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])

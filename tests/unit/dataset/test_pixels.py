@@ -4,15 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from common import PREPROCESSING
+from support.stages import PREPROCESSING
 
-from stagebench import records
 from stagebench.dataset import pixels as step
 from stagebench.dataset import space
-from stagebench.dataset.images import decode_image
+from stagebench.dataset.decode.images import decode_image
 from stagebench.dataset.manifest import image_path, validation_rows
+from stagebench.errors import StagebenchError
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.data import PixelsRecord
+from stagebench.records.io import digest, part_of
 
 BLOCK = 8
 
@@ -35,7 +36,7 @@ def decode(sample, tmp_path, monkeypatch):
 
     def run(dies_at=0, subset=None, **changes):
         state.count, state.dies_at = 0, dies_at
-        preprocessing = {**PREPROCESSING, **changes}
+        preprocessing = PREPROCESSING.model_copy(update=changes)
         places = {"pixels": state.out, "record": state.record}
         step.decode_pixels(
             sample.manifest, sample.record, **places, preprocessing=preprocessing, subset=subset, threads=2
@@ -55,7 +56,7 @@ def test_every_validation_image_lies_in_its_place(sample, decode):
     for row, image in zip(rows, found, strict=True):
         data = image_path(sample.manifest, row).read_bytes()
         assert np.array_equal(image, decode_image(data, Preprocessing()))
-    assert records.read_record(decode.record)["outputs"]["pixels"]["sha256"] == records.digest(decode.out)
+    assert PixelsRecord.read(decode.record).outputs["pixels"].sha256 == digest(decode.out)
 
 
 def test_a_killed_step_goes_on(decode):
@@ -64,10 +65,10 @@ def test_a_killed_step_goes_on(decode):
     assert not decode.out.exists()
     decode.run()
     assert 0 < decode.count <= 32 - BLOCK
-    resumed = records.digest(decode.out)
+    resumed = digest(decode.out)
     decode.run()
     assert decode.count == 32
-    assert records.digest(decode.out) == resumed
+    assert digest(decode.out) == resumed
 
 
 @pytest.mark.parametrize("change", [{"subset": 16}, {"resize": 240}], ids=["subset", "recipe"])
@@ -81,15 +82,15 @@ def test_what_was_begun_for_something_else_is_not_used(decode, change):
 def test_bytes_that_the_journal_does_not_confirm_are_decoded_again(decode):
     with pytest.raises(Killed):
         decode.run(dies_at=30)
-    part = records.part_of(decode.out)
+    part = part_of(decode.out)
     with part.open("r+b") as file:
         file.seek(128 + BLOCK * 224 * 224 * 3 + 7)  # in the second block
         file.write(b"\xff\x00\xff")
     decode.run()
     assert decode.count == 32 - BLOCK
-    kept = records.digest(decode.out)
+    kept = digest(decode.out)
     decode.run()
-    assert records.digest(decode.out) == kept
+    assert digest(decode.out) == kept
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(decode, monkeypatch):

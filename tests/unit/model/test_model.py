@@ -6,21 +6,23 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from common import ARCHITECTURE, PREPROCESSING
+from support.stages import ARCHITECTURE, PREPROCESSING
 
-from stagebench import records
 from stagebench.dataset.manifest import read_manifest, validation_rows
-from stagebench.engines.base import VARIANTS
+from stagebench.errors import StagebenchError
 from stagebench.model import checks
 from stagebench.model.architecture import Classifier, load_module
+from stagebench.model.batches import batches
 from stagebench.model.demo import fit_weights
 from stagebench.model.export import export_model
-from stagebench.model.images import batches
 from stagebench.model.simplify import simplify_model
 from stagebench.model.variants import prepare_variant
 from stagebench.model.weights import fetch_weights
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.kinds import KINDS
+from stagebench.records.models import ExportedRecord, SimplifiedRecord, VariantRecord, WeightsRecord
+from stagebench.vocabulary import ONNX_VARIANTS, failed
 
 FLOATS = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
 
@@ -72,7 +74,7 @@ def test_demo_weights_are_the_same_each_time(tiny_model, sample, tmp_path):
 
 def test_demo_weights_are_fitted_to_fitting_images_alone(tiny_model, sample):
     fitting = sum(row.split == "fit" for row in read_manifest(sample.manifest))
-    assert records.read_record(tiny_model.weights_record)["fitting_images"] == fitting
+    assert WeightsRecord.read(tiny_model.weights_record).found.fitting_images == fitting
 
 
 def test_the_exported_graph_takes_bytes_and_gives_torchs_logits(tiny_model, images):
@@ -85,9 +87,9 @@ def test_the_exported_graph_takes_bytes_and_gives_torchs_logits(tiny_model, imag
         found = checks.run(tiny_model.exported, images[:size])
         assert found.dtype == np.float32
         assert checks.difference(found, wanted[:size]) < checks.TOLERANCE
-    record = records.read_record(tiny_model.exported_record)
-    assert record["opset"] == 20
-    assert record["shapes"]["images"] == ["batch", 224, 224, 3]
+    graph = ExportedRecord.read(tiny_model.exported_record).found.graph
+    assert graph.opset == 20
+    assert graph.shapes["images"] == ("batch", 224, 224, 3)
 
 
 def test_preprocessing_is_torchvisions(tiny_model, images):
@@ -106,17 +108,17 @@ def test_preprocessing_is_torchvisions(tiny_model, images):
 def test_simplifying_changes_nothing_but_the_graph(tiny_model, images):
     before, after = (checks.run(path, images) for path in (tiny_model.exported, tiny_model.simplified))
     assert checks.difference(after, before) < checks.TOLERANCE
-    record = records.read_record(tiny_model.simplified_record)
-    assert record["nodes"]["after"] <= record["nodes"]["before"]
+    found = SimplifiedRecord.read(tiny_model.simplified_record).found
+    assert found.nodes_after <= found.nodes_before
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ONNX_VARIANTS)
 def test_a_variants_tensors_are_its_precision(name, tiny_model, images):
-    path, record_path = tiny_model.variant(name)
-    model, record = onnx.load(path), records.read_record(record_path)
+    path, record = tiny_model.variant(name)
+    model, found = onnx.load(path), VariantRecord.read(record).found
     assert first_consumer(model) == ["Cast"]
-    assert record["compared"]["cosine"] > 0.98
-    assert record["compared"]["top1_agreement"] >= 75
+    assert found.compared.cosine > 0.98
+    assert found.compared.top1_agreement >= 75
     if name in FLOATS:
         assert types_of(model, "Conv") == {FLOATS[name]}
         return
@@ -129,7 +131,7 @@ def test_a_variants_tensors_are_its_precision(name, tiny_model, images):
         "fp8": {onnx.TensorProto.FLOAT8E4M3FN},
     }[name]
     assert points == wanted
-    assert record["settings"]["calibration"]["split"] == ["fit"]
+    assert found.quantisation.calibration.splits == ("fit",)
 
 
 @pytest.mark.parametrize("name", ["fp16", "int8-symmetric", "int8-asymmetric"])
@@ -147,6 +149,7 @@ def test_a_variant_has_the_same_outputs_each_time(name, tiny_model, sample, imag
         architecture=ARCHITECTURE,
         preprocessing=PREPROCESSING,
         manifest=sample.manifest,
+        dataset_record=sample.record,
     )
     assert np.array_equal(*(checks.run(path, images, optimise=False) for path in (first, again)))
 
@@ -170,6 +173,7 @@ def test_a_changed_output_is_not_passed_as_simplification(tiny_model, sample, tm
             tmp_path / "x.json",
             preprocessing=PREPROCESSING,
             manifest=sample.manifest,
+            dataset_record=sample.record,
         )
     assert not (tmp_path / "x.json").exists()
 
@@ -191,7 +195,7 @@ def test_a_local_checkpoint_is_checked_and_copied(tiny_model, tmp_path):
     digest = hashlib.sha256(tiny_model.weights.read_bytes()).hexdigest()
     out = fetched(tmp_path, tiny_model.weights, digest)
     assert out.read_bytes() == tiny_model.weights.read_bytes()
-    assert records.read_record(tmp_path / "out.json")["outputs"]["weights"]["sha256"] == digest
+    assert WeightsRecord.read(tmp_path / "out.json").outputs["weights"].sha256 == digest
 
 
 def test_a_checkpoint_with_another_digest_is_refused(tiny_model, tmp_path):
@@ -221,4 +225,62 @@ def test_an_unknown_architecture_is_named(tiny_model, sample, tmp_path):
             architecture="torchvision.models.resnet51",
             preprocessing=PREPROCESSING,
             manifest=sample.manifest,
+            dataset_record=sample.record,
         )
+
+
+def run_without_files(kind, given, folder):
+    """Run the stage that leaves a kind of record, where none of its files is there; return its record and output.
+
+    `given` has the records of its sources by kind.
+    """
+    files = {name: folder / f"{name}.file" for name in KINDS}
+    record = folder / f"{kind}.json"
+    model = {"architecture": ARCHITECTURE}
+    common = {"preprocessing": PREPROCESSING, "manifest": files["dataset"], "dataset_record": given["dataset"]}
+    match kind:
+        case "weights":
+            fit_weights(files[kind], record, **model, **common)
+        case "exported":
+            export_model(files["weights"], given["weights"], files[kind], record, **model, **common)
+        case "simplified":
+            simplify_model(files["exported"], given["exported"], files[kind], record, **common)
+        case "variant":
+            checkpoint = {"weights": files["weights"], "weights_record": given["weights"]}
+            sources = (files["simplified"], given["simplified"])
+            prepare_variant("fp16", *sources, files[kind], record, **checkpoint, **model, **common)
+    return KINDS[kind].read(record), files[kind]
+
+
+@pytest.mark.parametrize(
+    ("source", "stages"),
+    [
+        ("dataset", ["weights"]),
+        ("dataset", ["exported"]),
+        ("weights", ["exported"]),
+        ("dataset", ["simplified"]),
+        ("exported", ["simplified"]),
+        ("dataset", ["variant"]),
+        ("weights", ["variant"]),
+        ("simplified", ["variant"]),
+        ("weights", ["exported", "simplified", "variant"]),
+        ("dataset", ["weights", "exported", "simplified", "variant"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_the_state_of_a_source_is_passed_on(source, stages, tiny_model, sample, tmp_path):
+    """A stage with a source that was not made writes down why, and in which record that arose; it does not raise."""
+    state = failed("killed by SIGKILL (out of memory?)")
+    given = {"dataset": sample.record} | {
+        kind: getattr(tiny_model, f"{kind}_record") for kind in ("weights", "exported", "simplified")
+    }
+    given[source] = tmp_path / "source.json"
+    KINDS[source].make(Stopwatch(), state=state).write(given[source])
+    for kind in stages:
+        record, output = run_without_files(kind, given, tmp_path)
+        given[kind] = tmp_path / f"{kind}.json"
+        assert record.state == state
+        assert record.origin == source
+        assert record.result is None
+        assert list(record.outputs.values()) == [FileEntry.of(output)]
+        assert output.read_text() == f"nothing was made: failed ({state.reason}); its record has the details\n"
