@@ -13,7 +13,7 @@ from stagebench.dataset.labels.kinds import Labels
 from stagebench.dataset.manifest import Label, ManifestRows
 from stagebench.errors import StagebenchError
 from stagebench.job.logs import progress_bar
-from stagebench.records.envelope import Stopwatch
+from stagebench.records.envelope import FileEntry, Stopwatch
 from stagebench.records.io import replacing
 
 _SHOWN = 3
@@ -66,7 +66,8 @@ def link_folder(
         if broken:
             raise StagebenchError(f"{folder}: {len(broken)} images are broken: {'; '.join(broken)}; replace them")
         check_counts(rows, kind, expected, folder.as_posix())
-    write_dataset(manifest, record, rows, labels, watch=watch, inputs=devkit_entry(devkit))
+    inputs = {"folder": FileEntry(path=folder.as_posix(), bytes=rows.total_bytes()), **devkit_entry(devkit)}
+    write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs)
 
 
 def _images(folder: Path, kind: Labels) -> Iterator[tuple[Path, Label]]:
