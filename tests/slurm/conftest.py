@@ -15,7 +15,8 @@ from typing import Any
 import cluster as slurm
 import pytest
 import yaml
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
+from support.stages import PREPROCESSING
 
 # The embedded default with as many cells as fit a test: both engines, with and without quantisation.
 REDUCED = {"cases": {"precisions": ["fp32", "int8"], "batch_sizes": [16]}}
@@ -184,7 +185,6 @@ def tiny(prepared, default_run, gpu_run, local_run) -> ClusterProject:
 
 
 def pixels_of(project: ClusterProject) -> list[str]:
-    from stagebench.dataset.images import DECODER
-    from stagebench.preprocessing import Preprocessing
+    from stagebench.dataset.decode.images import DECODER
 
-    return [f"results/datasets/sample/pixels/{Preprocessing().recipe(DECODER)}.npy"]
+    return [f"results/datasets/sample/pixels/{PREPROCESSING.recipe(DECODER)}.npy"]

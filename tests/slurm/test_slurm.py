@@ -15,7 +15,7 @@ import shutil
 
 import pytest
 from cluster import NODE, output, until
-from workflow_project import Project
+from support.project import Project
 
 pytestmark = pytest.mark.slurm
 
@@ -95,13 +95,13 @@ def test_two_devices_are_kept_apart(tiny):
     assert {job["ReqNodeList"] for job in ran if job["Partition"] == "main" and job.rule != "probe_device"} == {NODE}
     assert {job["ReqNodeList"] for job in ran if job["Partition"] == "other"} == {"(null)"}
     report = (tiny.folder / "results/report.md").read_text()
-    assert "### local" in report
-    assert "### other" in report
+    assert re.search(r"^\| +\| local +\| other +\|$", section_of(report, "Environment"), flags=re.MULTILINE)
     assert f"* Measured on: {NODE}" in report
-    read = re.findall(r"^\* Images read from: `(.*?)` \((.*)\)$", report, flags=re.MULTILINE)
-    assert read[0][0] == "results/datasets/sample"
-    assert read[1][0].startswith(f"{tiny.folder}/scratch/stagebench-")
-    assert read[1][1].endswith("copied to the machine's own disk before")
+    [line] = re.findall(r"^\* Images read from: (.*)$", report, flags=re.MULTILINE)
+    local, other = (re.fullmatch(r"`(.*?)` \((.*)\)", place) for place in line.split("; "))
+    assert local[1] == "results/datasets/sample"
+    assert other[1].startswith(f"{tiny.folder}/scratch/stagebench-")
+    assert other[2].endswith("copied to the machine's own disk first")
 
 
 def test_foreign_engines_and_foreign_hardware_are_refused(tiny):
@@ -113,7 +113,7 @@ def test_foreign_engines_and_foreign_hardware_are_refused(tiny):
     record = tiny.folder / "results/devices/other.json"
     before = record.read_text()
     described = json.loads(before)
-    described["identity"]["cpu"] = "Another CPU"
+    described["result"]["identity"]["cpu"] = "Another CPU"
     record.write_text(json.dumps(described))
     targets = [f"results/inference/{device}/{place}.json" for device in ("local", "other")]
     run = tiny.submit(*targets, "--retries", "0", "--forcerun", "run_inference")
