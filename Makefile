@@ -2,12 +2,13 @@
 # The virtual environment is made once, and again only when the pinned requirements change.
 PYTHON ?= python3
 CORES ?= 8
+RESULTS ?= results
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: report test test-gpu test-slurm bench bench-tuning bench-data bench-resources lint typecheck-tensorrt bindings \
-  format lock schema retry clean help
+  format lock schema metrics retry clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -46,11 +47,11 @@ lint: $(VENV)/.dev  ## ruff, mypy, snakefmt and Snakemake's linter
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
-typecheck-tensorrt: $(VENV)/.dev  ## hold the TensorRT code against the real bindings: names and, by mypy, types
+typecheck-tensorrt: $(VENV)/.dev  ## check the TensorRT code against the real bindings: names and, by mypy, types
 	$(BIN)/python tools/dump_bindings.py
 	$(BIN)/python tools/typecheck_tensorrt.py
 
-bindings: $(VENV)/.dev  ## write the names of TensorRT's bindings anew
+bindings: $(VENV)/.dev  ## regenerate the names of TensorRT's bindings
 	$(BIN)/python tools/dump_bindings.py --write
 
 format: $(VENV)/.dev  ## format Python and Snakemake sources
@@ -66,11 +67,14 @@ lock: $(VENV)/.dev  ## compile the pinned requirements from pyproject.toml
 	$(UV_COMPILE) pyproject.toml $(CLUSTER) --group dev -c requirements/runtime.txt -o requirements/dev.txt
 	$(UV_COMPILE) --group reference --no-deps -o requirements/reference.txt
 
-schema: $(VENV)/.runtime  ## write the JSON schema and config/README.md anew from the config's models
+schema: $(VENV)/.runtime  ## generate the JSON schemas and config/README.md from the models of config and records
 	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.config_docs
 
-retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells, so that the next run tries them again
-	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.retry
+metrics: $(VENV)/.runtime  ## write the registry of metrics into docs/metrics.md
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.report.metrics docs/metrics.md
+
+retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells below RESULTS, so that the next run tries them again
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.job.retry $(RESULTS)
 
 clean:  ## delete everything the workflow made (downloads stay)
 	rm -rf results logs .snakemake

@@ -8,7 +8,8 @@ import yaml
 
 from stagebench import config_docs
 from stagebench.config import Preprocessing, cells, load
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.records import kinds
 
 
 @pytest.fixture
@@ -93,6 +94,7 @@ def test_auto_is_refused_for_other_devices(default):
 def test_schema_and_tables_are_in_step_with_the_models(repository):
     assert (repository / config_docs.SCHEMA).read_text() == config_docs.schema(), "run `make schema`"
     assert (repository / config_docs.README).read_text() == config_docs.readme(), "run `make schema`"
+    assert (repository / config_docs.RECORDS).read_text() == kinds.schema(), "run `make schema`"
 
 
 def test_every_key_is_explained(repository):

@@ -12,57 +12,91 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from stagebench import device, exclusive, gpu, stage, supervise
-from stagebench.records import StagebenchError, read_record
+from stagebench.errors import StagebenchError
+from stagebench.host import gpu, identity, lock
+from stagebench.job import supervise
+from stagebench.records.cells import Device, DeviceRecord
+from stagebench.records.envelope import Failure, Stopwatch
+from stagebench.records.machine import Accelerator, Identity
+from stagebench.report.rows import row_files
+from stagebench.vocabulary import failed
 
-CARD = {"name": "NVIDIA A100", "uuid": "GPU-1", "compute_capability": "8.0", "memory_bytes": 80 << 30}
-MACHINE = {
-    "present": True,
-    "machine": "x86_64",
-    "cpu": "A CPU",
-    "cpu_count": 64,
-    "cpu_features": ["avx2"],
-    "memory_bytes": 512 << 30,
-    "gpu": CARD,
-}
+CARD = Accelerator(name="NVIDIA A100", uuid="GPU-1", compute_capability="8.0", memory_bytes=80 << 30)
+MACHINE = Identity(
+    present=True,
+    machine="x86_64",
+    cpu="A CPU",
+    cpu_count=64,
+    cpu_features=("avx2",),
+    memory_bytes=512 << 30,
+    gpu=CARD,
+)
+
+
+def changed(value, **fields):
+    return value.model_copy(update=fields)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({}, []),
-        ({"gpu": {**CARD, "uuid": "GPU-2"}}, []),  # another card of the node, or another node of the kind
-        ({"memory_bytes": MACHINE["memory_bytes"] - (64 << 20)}, []),
+        ({"gpu": changed(CARD, uuid="GPU-2")}, []),  # another card of the node, or another node of the kind
+        ({"memory_bytes": MACHINE.memory_bytes - (64 << 20)}, []),
         ({"memory_bytes": 256 << 30}, ["memory_bytes"]),
-        ({"gpu": {**CARD, "name": "NVIDIA H100", "compute_capability": "9.0"}}, ["gpu"]),
+        ({"gpu": changed(CARD, name="NVIDIA H100", compute_capability="9.0")}, ["gpu"]),
         ({"gpu": None}, ["gpu"]),
-        ({"cpu": "Another CPU", "cpu_features": []}, ["cpu", "cpu_features"]),
+        ({"cpu": "Another CPU", "cpu_features": ()}, ["cpu", "cpu_features"]),
     ],
 )
 def test_what_makes_another_kind_of_machine(change, expected):
-    assert device.differences(MACHINE, {**MACHINE, **change}, timed=True) == expected
+    assert identity.differences(MACHINE, changed(MACHINE, **change), timed=True) == expected
 
 
 def test_only_timed_jobs_are_held_to_the_number_of_cpus():
-    fewer = {**MACHINE, "cpu_count": 4}
-    assert device.differences(MACHINE, fewer, timed=False) == []
-    assert device.differences(MACHINE, fewer, timed=True) == ["cpu_count"]
+    fewer = changed(MACHINE, cpu_count=4)
+    assert identity.differences(MACHINE, fewer, timed=False) == []
+    assert identity.differences(MACHINE, fewer, timed=True) == ["cpu_count"]
+
+
+def device_record(known):
+    return DeviceRecord.make(Stopwatch(), result=Device(name="a100", host="node1", identity=known))
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"memory_bytes": MACHINE.memory_bytes - 4096}, True),  # a reboot
+        ({"gpu": changed(CARD, uuid="GPU-2")}, True),
+        ({"cpu": "Another CPU"}, False),
+        ({"cpu_count": 4}, False),
+    ],
+)
+def test_a_fingerprint_has_the_tolerance_of_the_comparison(change, same, tmp_path):
+    """What it is a parameter of reruns only on another kind of machine."""
+    record = tmp_path / "a100.json"
+    device_record(MACHINE).write(record)
+    here = changed(MACHINE, **change)
+    found = identity.fingerprint_of_record(record, here)
+    assert (found == identity.fingerprint(MACHINE)) is same
+    assert identity.fingerprint_of_record(tmp_path / "none.json", here) == identity.fingerprint(here)
 
 
 def test_a_job_on_other_hardware_is_told_both(monkeypatch):
-    monkeypatch.setattr(device, "identity", lambda: {**MACHINE, "cpu": "Another CPU"})
+    monkeypatch.setattr(identity, "identity", lambda: changed(MACHINE, cpu="Another CPU"))
     with pytest.raises(StagebenchError, match=r"describes A CPU.*runs on Another CPU.*different: cpu"):
-        device.require_same({"identity": MACHINE}, Path("results/devices/a100.json"))
+        identity.require_same(device_record(MACHINE), Path("results/devices/a100.json"))
 
 
 def test_a_device_that_was_sent_to_the_wrong_machine_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "identity", lambda: {**MACHINE, "gpu": None})
+    monkeypatch.setattr(identity, "identity", lambda: changed(MACHINE, gpu=None))
     record = tmp_path / "a100.json"
     with pytest.raises(StagebenchError, match=r"devices.a100 has compute capability 8.0, but this job runs on"):
-        device.probe("a100", "8.0", record, on_device=True)
+        identity.probe("a100", "8.0", record, on_device=True)
     assert not record.exists()
-    device.probe("a100", "8.0", record)  # elsewhere it is built for ahead of time
-    assert read_record(record)["identity"]["present"] is False
+    identity.probe("a100", "8.0", record)  # elsewhere it is built for ahead of time
+    assert DeviceRecord.read(record).found.identity.present is False
 
 
 @pytest.fixture
@@ -110,10 +144,11 @@ def test_the_gpu_that_the_scheduler_gave_is_taken_by_its_uuid(four_cards, monkey
 SHARER = """
 import os, sys
 from pathlib import Path
-from stagebench import exclusive, gpu
-gpu.identity = lambda: {"uuid": sys.argv[2]}
+from types import SimpleNamespace
+from stagebench.host import gpu, lock
+gpu.identity = lambda: SimpleNamespace(uuid=sys.argv[2])
 os.sched_getaffinity = lambda pid: set(map(int, sys.argv[3].split(",")))
-with exclusive.share(Path(sys.argv[1])):
+with lock.share(Path(sys.argv[1])):
     print("holds", flush=True)
     sys.stdin.read()
 """
@@ -124,21 +159,21 @@ with exclusive.share(Path(sys.argv[1])):
     [("GPU-2", "2,3", True), ("GPU-1", "2,3", False), ("GPU-2", "1,2", False)],
 )
 def test_a_machine_is_shared_by_jobs_with_a_gpu_and_cpus_of_their_own(tmp_path, monkeypatch, uuid, cpus, side_by_side):
-    lock = tmp_path / "lock"
+    path = tmp_path / "lock"
     other = subprocess.Popen(
-        [sys.executable, "-c", SHARER, str(lock), "GPU-1", "0,1"],
+        [sys.executable, "-c", SHARER, str(path), "GPU-1", "0,1"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert other.stdout.readline() == "holds\n"
-    monkeypatch.setattr(gpu, "identity", lambda: {"uuid": uuid})
+    monkeypatch.setattr(gpu, "identity", lambda: changed(CARD, uuid=uuid))
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(map(int, cpus.split(","))))
     waited: list[str] = []
     # What it would wait for ends as soon as it says that it waits.
-    monkeypatch.setattr(exclusive._log, "warning", lambda *text: (waited.append(str(text)), other.stdin.close()))
-    with exclusive.share(lock):
+    monkeypatch.setattr(lock._log, "warning", lambda *text: (waited.append(str(text)), other.stdin.close()))
+    with lock.share(path):
         assert bool(waited) is not side_by_side
     other.stdin.close()
     other.wait()
@@ -146,7 +181,7 @@ def test_a_machine_is_shared_by_jobs_with_a_gpu_and_cpus_of_their_own(tmp_path, 
 
 def test_without_a_gpu_the_whole_machine_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "identity", lambda: None)
-    with exclusive.share(tmp_path / "lock"):
+    with lock.share(tmp_path / "lock"):
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
@@ -160,13 +195,13 @@ def test_without_a_gpu_the_whole_machine_is_held(tmp_path, monkeypatch):
     ],
 )
 def test_memory_that_ran_out_is_tried_again_while_there_are_tries(reason, name, again):
-    failure = supervise.Failure(reason, name, 0)
-    failure.raise_if_worth_another_try(0)  # the last attempt: it becomes a row
+    ended = supervise.Ended(failed(reason), Failure(signal=name, peak_memory_bytes=0))
+    ended.raise_if_worth_another_try(0)  # the last attempt: it becomes a row
     if again:
         with pytest.raises(StagebenchError, match="tries left, with more memory: 2"):
-            failure.raise_if_worth_another_try(2)
+            ended.raise_if_worth_another_try(2)
     else:
-        failure.raise_if_worth_another_try(2)
+        ended.raise_if_worth_another_try(2)
 
 
 def _end_itself() -> None:
@@ -182,7 +217,7 @@ def test_a_stage_that_is_ended_names_its_rule_and_its_limits(tmp_path):
     script = """
     import os, signal, sys
     from types import SimpleNamespace
-    from stagebench import stage
+    from stagebench.job import stage
     job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000})
     with stage.logged(sys.argv[1], job):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -203,12 +238,14 @@ def test_a_stage_that_is_ended_names_its_rule_and_its_limits(tmp_path):
 
 
 def test_records_are_found_where_a_storage_provider_keeps_them():
+    cell = {"device": "local", "model": "net", "engine": "noop", "precision": "fp32"}
     rows = [
-        {"cell": {"batch": 1}, "records": {"dataset": "a.json", "pixels": None, "inference": "b.json"}},
-        {"cell": {"batch": 2}, "records": {"dataset": "a.json", "pixels": None, "inference": "c.json"}},
+        {"cell": {**cell, "batch": 1}, "records": {"dataset": "a.json", "pixels": None, "inference": "b.json"}},
+        {"cell": {**cell, "batch": 2}, "records": {"dataset": "a.json", "pixels": None, "inference": "c.json"}},
     ]
-    found = stage.located(rows, ["stored/a.json", "stored/b.json", "stored/c.json"])
-    assert [row["records"] for row in found] == [
-        {"dataset": "stored/a.json", "pixels": None, "inference": "stored/b.json"},
-        {"dataset": "stored/a.json", "pixels": None, "inference": "stored/c.json"},
+    found = row_files(rows, ["stored/a.json", "stored/b.json", "stored/c.json"])
+    assert [row.records for row in found] == [
+        {"dataset": Path("stored/a.json"), "inference": Path("stored/b.json")},
+        {"dataset": Path("stored/a.json"), "inference": Path("stored/c.json")},
     ]
+    assert [row.cell.batch for row in found] == [1, 2]

@@ -1,4 +1,4 @@
-"""What is told of a GPU: by NVML's real answers on this machine where there is none, by planned answers otherwise."""
+"""What is known of a GPU: by NVML's real answers on this machine if there is none, by planned answers otherwise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from stagebench import device, engines, gpu
-from stagebench.engines.base import Unavailable
-from stagebench.gpu_memory import DeviceMemory
+from stagebench.engines import registry
+from stagebench.host import gpu, gpu_state, identity
+from stagebench.host.environment import environment
+from stagebench.host.gpu_memory import DeviceMemory
+from stagebench.records.machine import Accelerator, MemoryUse
+from stagebench.vocabulary import RefusedError, Status, precision
 
 UUID = "GPU-12345678-9abc-def0-1234-56789abcdef0"
 GIB = 2**30
@@ -72,8 +75,9 @@ def error(code: str) -> Exception:
 def test_a_machine_without_a_driver_says_so():
     assert gpu.probe() == "there is no CUDA driver (the NVML library is not installed)"
     assert gpu.identity() is None
-    assert gpu.snapshot() == {}
-    assert set(gpu.environment().values()) - {gpu.environment()["CUDA runtime"]} == {"none"}
+    assert gpu_state.state() is None
+    assert gpu_state.settings() is None
+    assert gpu_state.driver_versions()[:2] == ("none", "none")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +108,7 @@ def test_the_card_is_the_first_that_is_visible(visible, wanted, card, monkeypatc
     card["nvmlDeviceGetUUID"] = lambda handle: UUID if handle == "card 2" else "GPU-another"
     card["nvmlDeviceGetHandleByUUID"] = {UUID: "card 2"}.__getitem__
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with gpu._card() as chosen:
+    with gpu.card() as chosen:
         assert chosen == wanted
 
 
@@ -119,7 +123,7 @@ def test_cards_that_a_scheduler_keeps_from_the_job_do_not_count(card, monkeypatc
     card["nvmlDeviceGetCount"] = 4
     card["nvmlDeviceGetHandleByIndex"] = handle
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with gpu._card() as chosen:
+    with gpu.card() as chosen:
         assert chosen == "card 2"
 
 
@@ -128,26 +132,25 @@ def test_cuda_counts_cards_as_nvml_does():
 
 
 def test_identity_and_environment_hold_what_a_reader_needs(card):
-    assert gpu.identity() == {
-        "name": "NVIDIA A100-SXM4-40GB",
-        "uuid": UUID,
-        "compute_capability": "8.0",
-        "memory_bytes": 40 * GIB,
-    }
-    shown = gpu.environment()
-    assert shown["Accelerator"] == f"NVIDIA A100-SXM4-40GB, 40.0 GiB, compute capability 8.0, {UUID}"
-    assert (shown["Driver"], shown["CUDA driver"], shown["GPU power limit"]) == ("615.71", "13.4", "400 W")
-    assert (shown["GPU ECC"], shown["GPU MIG"], shown["GPU persistence mode"]) == ("on", "off", "on")
-    assert shown["GPU link"] == "PCIe generation 4, width 16"
+    assert gpu.identity() == Accelerator(
+        name="NVIDIA A100-SXM4-40GB", uuid=UUID, compute_capability="8.0", memory_bytes=40 * GIB, partitioned=False
+    )
+    shown = environment.__wrapped__()
+    assert shown.accelerator == f"NVIDIA A100-SXM4-40GB, 40.0 GiB, compute capability 8.0, {UUID}"
+    assert (shown.driver, shown.cuda_driver) == ("615.71", "13.4")
+    assert shown.gpu == gpu_state.settings()
+    assert (shown.gpu.power_limit_w, shown.gpu.ecc, shown.gpu.persistence_mode) == (400, True, True)
+    assert (shown.gpu.pcie_generation_max, shown.gpu.pcie_width_max) == (4, 16)
+    assert (shown.gpu.sm_clock_max_mhz, shown.gpu.memory_clock_max_mhz) == (1410, 1410)
 
 
 def test_a_partition_is_told_from_a_card(card):
     card["nvmlDeviceGetMigMode"] = (pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE)
-    assert gpu.identity()["mig"] is True
+    assert gpu.identity().partitioned is True
     card["nvmlDeviceGetMigMode"], card["nvmlDeviceIsMigDeviceHandle"] = error("NVML_ERROR_NOT_SUPPORTED"), 1
-    assert gpu.identity()["mig"] is True
-    answer = engines.get("tensorrt_rtx").support("fp16", {"identity": device.identity()})
-    assert isinstance(answer, Unavailable)
+    assert gpu.identity().partitioned is True
+    answer = registry.get("tensorrt_rtx").support(precision("fp16"), identity.identity())
+    assert answer.status is Status.UNAVAILABLE
     assert "MIG" in answer.reason
 
 
@@ -157,12 +160,12 @@ def test_the_state_names_what_slows_the_card_and_who_else_uses_it(card):
         SimpleNamespace(pid=4242, usedGpuMemory=GIB),
     ]
     card["nvmlDeviceGetPowerUsage"] = error("NVML_ERROR_NOT_SUPPORTED")
-    now = gpu.snapshot()
-    assert now["slowed_by"] == ["software power cap", "software thermal slowdown"]
-    assert now["other_processes"] == [4242]
-    assert now["power_w"] is None
-    assert (now["sm_clock_mhz"], now["sm_clock_max_mhz"]) == (1200, 1410)
-    assert (now["temperature_c"], now["pcie_width"]) == (45, 16)
+    now = gpu_state.state()
+    assert now.slowed_by == ("software power cap", "software thermal slowdown")
+    assert now.other_processes == (4242,)
+    assert now.power_w is None
+    assert now.sm_clock_mhz == 1200
+    assert (now.temperature_c, now.pcie_width) == (45, 16)
 
 
 def test_device_memory_is_this_processs_own(card):
@@ -171,7 +174,7 @@ def test_device_memory_is_this_processs_own(card):
     card["nvmlDeviceGetComputeRunningProcesses"] = [own, SimpleNamespace(pid=4242, usedGpuMemory=28 * GIB)]
     with DeviceMemory() as memory:
         own.usedGpuMemory = 3 * GIB
-    assert memory.describe() == {"bytes": 3 * GIB, "source": "process"}
+    assert memory.peak() == MemoryUse(used_bytes=3 * GIB, total_bytes=40 * GIB, source="process")
 
 
 def test_in_a_container_device_memory_is_what_the_card_holds_more_than_before(card):
@@ -179,14 +182,14 @@ def test_in_a_container_device_memory_is_what_the_card_holds_more_than_before(ca
     card["nvmlDeviceGetComputeRunningProcesses"] = [SimpleNamespace(pid=4242, usedGpuMemory=5 * GIB)]
     with DeviceMemory() as memory:
         used.used = 6 * GIB
-    assert memory.describe() == {"bytes": 5 * GIB, "source": "card"}
+    assert memory.peak() == MemoryUse(used_bytes=5 * GIB, total_bytes=40 * GIB, source="card")
 
 
 @pytest.mark.skipif(gpu.gpu_present(), reason="there is a GPU")
 def test_without_a_gpu_there_is_no_device_memory():
     with DeviceMemory() as memory:
         pass
-    assert memory.describe() is None
+    assert memory.peak() == MemoryUse(used_bytes=0, total_bytes=0, source="")
 
 
 @pytest.mark.parametrize(
@@ -203,9 +206,8 @@ def test_cuda_says_what_is_missing(driver, devices, line, monkeypatch):
     from cuda.bindings import runtime
 
     from stagebench.engines import cuda
-    from stagebench.engines.base import EngineUnavailableError
 
     monkeypatch.setattr(runtime, "cudaDriverGetVersion", lambda: driver)
     monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: devices)
-    with pytest.raises(EngineUnavailableError, match=line):
+    with pytest.raises(RefusedError, match=line):
         cuda.require()

@@ -22,7 +22,7 @@ LOADED = {
     "run_inference": [],
     "prepare_variant": ["onnx", "onnxruntime"],
     "make_table": ["pandas"],
-    "write_report": ["pandas"],
+    "write_report": [],
 }
 
 

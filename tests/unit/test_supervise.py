@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stagebench import exclusive, supervise
-from stagebench.records import StagebenchError
+from stagebench.errors import StagebenchError
+from stagebench.host import lock
+from stagebench.job import supervise
 
 
 def test_work_that_ends_well_leaves_its_file(tmp_path):
@@ -65,26 +66,26 @@ def write_command_line(target):
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
 def test_a_kill_is_told_with_its_signal_and_the_peak_memory(name):
-    failure = supervise.run(kill, name=name)
-    assert failure.signal == name
-    assert f"killed by {name}" in failure.reason
-    assert 2**20 < failure.peak_memory_bytes < 2**40
+    ended = supervise.run(kill, name=name)
+    assert ended.failure.signal == name
+    assert f"killed by {name}" in ended.state.reason
+    assert 2**20 < ended.failure.peak_memory_bytes < 2**40
 
 
 def test_memory_that_the_child_took_counts_in_its_peak():
-    assert supervise.run(take_memory).peak_memory_bytes > 300 * 2**20
+    assert supervise.run(take_memory).failure.peak_memory_bytes > 300 * 2**20
 
 
 def test_an_error_of_a_library_becomes_a_reason_of_one_line():
-    failure = supervise.run(fail)
-    assert failure.reason == "RuntimeError: first line"
-    assert failure.signal is None
+    ended = supervise.run(fail)
+    assert ended.state.reason == "RuntimeError: first line"
+    assert ended.failure.signal is None
 
 
 def test_an_error_is_told_though_the_process_dies_of_a_signal_after_it():
-    failure = supervise.run(fail_and_abort)
-    assert failure.reason == "RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS (then killed by SIGABRT)"
-    assert failure.signal == "SIGABRT"
+    ended = supervise.run(fail_and_abort)
+    assert ended.state.reason == "RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS (then killed by SIGABRT)"
+    assert ended.failure.signal == "SIGABRT"
 
 
 def test_an_error_for_the_user_is_raised_as_it_was():
@@ -93,7 +94,7 @@ def test_an_error_for_the_user_is_raised_as_it_was():
 
 
 def test_an_exit_code_is_told():
-    assert supervise.run(leave, code=7).reason == "ended with exit code 7"
+    assert supervise.run(leave, code=7).state.reason == "ended with exit code 7"
 
 
 def test_the_child_is_the_first_that_the_kernel_takes(tmp_path):
@@ -121,14 +122,14 @@ def test_the_child_of_a_process_with_the_cuda_driver_is_started_anew(tmp_path, m
 
 def test_two_timed_runs_exclude_each_other(tmp_path, repository):
     """A second process waits for the lock, and gets it when the first one ends."""
-    lock, order = tmp_path / "lock", tmp_path / "order"
+    path, order = tmp_path / "lock", tmp_path / "order"
     code = (
-        "import sys; from pathlib import Path; from stagebench import exclusive\n"
-        "with exclusive.machine(Path(sys.argv[1])), open(sys.argv[2], 'a') as file: file.write('second\\n')"
+        "import sys; from pathlib import Path; from stagebench.host import lock\n"
+        "with lock.machine(Path(sys.argv[1])), open(sys.argv[2], 'a') as file: file.write('second\\n')"
     )
-    with exclusive.machine(lock):
+    with lock.machine(path):
         other = subprocess.Popen(
-            [sys.executable, "-c", code, str(lock), str(order)],
+            [sys.executable, "-c", code, str(path), str(order)],
             env={**os.environ, "PYTHONPATH": str(repository / "workflow/scripts")},
             stderr=subprocess.PIPE,
             text=True,

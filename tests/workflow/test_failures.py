@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
 
-from stagebench import gpu
+from stagebench.host import gpu
 
 # An engine that its own kernel kills: while it builds fp32, while it runs int8; bf16 is sound.
 FRAGILE = '''\
@@ -23,20 +23,24 @@ from stagebench.engines.noop import NoopEngine, NoopSession
 
 
 class FragileSession(NoopSession):
+    killed = False
+
     def launch(self, k):
-        if self.execution["precision"] == "int8":
+        if self.killed:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 class FragileEngine(NoopEngine):
     def build(self, source, out, spec):
-        if spec.precision == "fp32":
+        if spec.cell.precision == "fp32":
             out.write_text("half an eng")
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().build(source, out, spec)
 
-    def open(self, engine_file, build_record, batch, options=None):
-        return FragileSession(batch, 224, build_record["cell"]["precision"])
+    def load(self, engine_file, record, options):
+        session = FragileSession(record.cell.batch, 224)
+        session.killed = record.cell.precision == "int8"
+        return session
 
 
 ENGINE = FragileEngine()
@@ -65,8 +69,11 @@ def table(project: Project) -> dict[tuple[str, str, str], dict[str, str]]:
 
 
 def test_a_killed_child_becomes_a_failed_row_and_the_others_go_on(project):
-    (project.folder / "workflow/scripts/stagebench/engines/fragile.py").write_text(FRAGILE)
-    project.configure(cases={"engines": ["fragile", "noop"], "precisions": ["fp32", "int8"]})
+    (project.folder / "tests/fragile.py").write_text(FRAGILE)
+    project.configure(
+        cases={"engines": ["fragile", "noop"], "precisions": ["fp32", "int8"]},
+        engines={"fragile": {"module": "fragile"}},
+    )
     done = project.run("results/report.md")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = table(project)
@@ -76,8 +83,8 @@ def test_a_killed_child_becomes_a_failed_row_and_the_others_go_on(project):
     assert "killed by SIGKILL (out of memory?)" in running["note"]
     assert rows["local", "noop", "fp32"]["status"] == rows["local", "noop", "int8"]["status"] == "ok"
     engine = project.folder / "results/engines/local/tiny/fragile/fp32/batch4.engine"
-    assert engine.read_text().startswith("no engine was built: failed (killed by SIGSEGV")
-    assert json.loads(engine.with_suffix(".json").read_text())["signal"] == "SIGSEGV"
+    assert engine.read_text().startswith("nothing was made: failed (killed by SIGSEGV")
+    assert json.loads(engine.with_suffix(".json").read_text())["failure"]["signal"] == "SIGSEGV"
     report = (project.folder / "results/report.md").read_text()
     assert "killed by SIGKILL" in report
     assert "2 of 4 cells were measured" in report
@@ -85,13 +92,12 @@ def test_a_killed_child_becomes_a_failed_row_and_the_others_go_on(project):
 
 def test_failed_cells_are_tried_again_when_they_are_forgotten(project):
     assert project.planned() == {}
-    done = project.command(sys.executable, "-m", "stagebench.retry", environment={"PYTHONPATH": "workflow/scripts"})
+    done = project.command(sys.executable, "-m", "stagebench.job.retry", environment={"PYTHONPATH": "workflow/scripts"})
     assert done.returncode == 0, done.stderr
     assert "fragile/fp32/batch4.json" in done.stdout
     planned = project.planned()
     assert {"build_engine", "run_inference"} <= set(planned)
     assert all("/fragile/" in output for rule in ("build_engine", "run_inference") for output in planned[rule])
-    (project.folder / "workflow/scripts/stagebench/engines/fragile.py").unlink()
 
 
 @pytest.mark.skipif(gpu.gpu_present(), reason="there is a GPU")
@@ -112,7 +118,7 @@ def test_auto_falls_back_and_says_so(project):
     assert done.returncode == 0, done.stdout + done.stderr
     assert {engine for _, engine, _ in table(project)} == {"openvino", "onnxruntime"}
     text = (project.folder / "results/report.md").read_text()
-    assert "`engines: auto` stands for openvino and onnxruntime here" in text
+    assert "`engines: auto` means openvino and onnxruntime here" in text
     assert "no CUDA driver" in text
 
 
@@ -135,6 +141,6 @@ def test_engines_for_an_absent_card_are_built_through_the_whole_chain(project):
         engine = project.folder / f"results/engines/{device}/tiny/tensorrt_rtx/{precision}/batch4.engine"
         record = json.loads(engine.with_suffix(".json").read_text())
         assert record["status"] == "ok"
-        assert record["build"]["target"] == capability
+        assert record["result"]["settings"]["target"] == capability
         assert record["outputs"]["engine"]["bytes"] == engine.stat().st_size > 10_000
         assert record["inputs"]["source"]["sha256"]

@@ -1,4 +1,4 @@
-"""What is changed | what reruns: the table that DESIGN's rules of staleness come down to.
+"""What is changed | what reruns: the rules of staleness as a table.
 
 Every line starts from the same finished run, makes one change, asks Snakemake what it would do, and takes the change
 back. Libraries and hardware change from outside: through a distribution's metadata and the kernel's description of the
@@ -18,12 +18,22 @@ from pathlib import Path
 
 import pytest
 
-from stagebench import records
+from stagebench.records.cells import InferenceRecord
+from stagebench.records.io import digest
 
 PACKAGE = "workflow/scripts/stagebench"
 REPORT = {"make_table", "write_report"}
 BUILDS = {"build_engine"} | {"run_inference"} | REPORT
 NOTHING: set[str] = set()
+DECODES = {
+    "extract_dataset",  # broken images are found there
+    "decode_pixels",
+    "fit_demo_weights",
+    "export_model",
+    "simplify_model",
+    "prepare_variant",
+    "run_validation",
+} | BUILDS
 
 
 @contextlib.contextmanager
@@ -45,12 +55,17 @@ def code(name: str) -> Callable[[Path], contextlib.AbstractContextManager[None]]
     return lambda folder: edited(folder / PACKAGE / name, lambda text: f"{text}\n_EDITED = True\n")
 
 
+def text(name: str, old: str, new: str) -> Callable[[Path], contextlib.AbstractContextManager[None]]:
+    """Change words of a module."""
+    return lambda folder: edited(folder / PACKAGE / name, lambda before: before.replace(old, new))
+
+
 def config(**changes) -> Callable[[Path], contextlib.AbstractContextManager[None]]:
     """Change the config: section -> keys, merged two levels deep."""
     import yaml
 
-    def merge(text: str) -> str:
-        merged = yaml.safe_load(text)
+    def merge(before: str) -> str:
+        merged = yaml.safe_load(before)
         for section, values in changes.items():
             for key, value in values.items():
                 if isinstance(value, dict):
@@ -120,28 +135,34 @@ CASES = [
     Case("touch of all sources", lambda folder: touched(folder, "workflow", "config"), NOTHING),
     Case("touch of all artifacts", lambda folder: touched(folder, "results", "resources"), NOTHING),
     Case(
-        "an edit of dataset/images.py",
-        code("dataset/images.py"),
-        {
-            "extract_dataset",  # broken images are found there
-            "decode_pixels",
-            "fit_demo_weights",
-            "export_model",
-            "simplify_model",
-            "prepare_variant",
-            "run_validation",
-        }
-        | BUILDS,
+        "an edit of dataset/decode/images.py",
+        code("dataset/decode/images.py"),
+        DECODES,
     ),
     Case("an edit of model/variants.py", code("model/variants.py"), {"prepare_variant"} | BUILDS),
     Case("an edit of engines/openvino.py", code("engines/openvino.py"), BUILDS, only="/openvino/"),
+    Case("an edit of dataset/decode/kernels.py", code("dataset/decode/kernels.py"), DECODES),
+    Case("an edit of an engine's sub-package", code("engines/torch/model.py"), {"run_validation"} | REPORT),
+    Case("an edit of measure/rates.py", code("measure/rates.py"), {"run_validation", "run_inference"} | REPORT),
     Case(
-        "an edit of measure/statistics.py", code("measure/statistics.py"), {"run_validation", "run_inference"} | REPORT
+        "an edit of the protocol", code("measure/protocols/stagebench.py"), {"run_validation", "run_inference"} | REPORT
     ),
-    Case("an edit of records.py", code("records.py"), NOTHING),
+    Case("an edit of records/envelope.py", code("records/envelope.py"), NOTHING),
+    Case("an edit of records/cells.py", code("records/cells.py"), NOTHING),
+    Case("an edit of vocabulary.py", code("vocabulary.py"), NOTHING),
     Case("an edit of config.py", code("config.py"), NOTHING),
-    Case("an edit of report/markdown.py", code("report/markdown.py"), {"write_report"}),
-    Case("an edit of report/table.py", code("report/table.py"), REPORT),
+    Case("an edit of the package's docstring", text("__init__.py", "Stagebench:", "The benchmark:"), NOTHING),
+    Case("an edit of a docstring that every stage reads", text("preprocessing.py", "one value", "a value"), NOTHING),
+    Case("a comment in plumbing", text("job/stage.py", "# CUDA, too,", "# Also CUDA"), NOTHING),
+    Case("a comment in an engine", text("engines/openvino.py", "# Layers of", "# The layers of"), NOTHING),
+    Case("what the environment is read from", code("host/environment.py"), NOTHING),
+    Case(
+        "a label of the report's environment block",
+        text("report/environment.py", '"CUDA driver"', '"CUDA of the driver"'),
+        {"write_report"},
+    ),
+    Case("an edit of report/render/markdown.py", code("report/render/markdown.py"), {"write_report"}),
+    Case("an edit of report/metrics.py", code("report/metrics.py"), REPORT),
     Case("a new engine file", new_engine, NOTHING),
     Case(
         "a precision added",
@@ -167,11 +188,62 @@ def test_what_reruns(finished, case):
             assert re.search(case.only, output), f"{rule}: {output}"
 
 
-def test_a_raised_format_reruns_everything(finished):
-    raised = lambda text: text.replace(f"FORMAT = {records.FORMAT}", f"FORMAT = {records.FORMAT + 1}")  # noqa: E731
-    with edited(finished.folder / PACKAGE / "records.py", raised):
-        planned = set(finished.planned())
-    assert {"make_sample", "extract_dataset", "fit_demo_weights", "probe_device", "run_inference"} <= planned
+def raised(kind: str) -> Callable[[str], str]:
+    """Raise the format of one kind of record by one, in its module's text."""
+
+    def edit(before: str) -> str:
+        head, mark, rest = before.partition(f'KIND: ClassVar[str] = "{kind}"')
+        return head + mark + rest.replace("FORMAT: ClassVar[int] = 2", "FORMAT: ClassVar[int] = 3", 1)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "reruns"),
+    [
+        ("cells", "inference", {"run_inference"} | REPORT),
+        ("cells", "validation", {"run_validation"} | REPORT),
+        ("cells", "engine", BUILDS),
+        ("models", "variant", {"prepare_variant"} | BUILDS),
+    ],
+)
+def test_a_raised_format_reruns_the_rule_that_writes_the_kind_and_what_follows(finished, module, kind, reruns):
+    with edited(finished.folder / PACKAGE / f"records/{module}.py", raised(kind)):
+        assert set(finished.planned()) == reruns
+
+
+def test_a_record_of_another_format_is_refused_in_one_line(finished):
+    """Without its rule, which would rerun: `--allowed-rules` plans the report alone."""
+    record = finished.folder / "results/inference/local/tiny/openvino/int8/batch4.json"
+    now, before = f'"format": {InferenceRecord.FORMAT}', '"format": 1'
+    with edited(record, lambda content: content.replace(now, before)):
+        done = finished.run("results/table.csv", "--forcerun", "make_table", "--allowed-rules", "make_table")
+    output = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "batch4.json: written in format 1, this version reads format 2; delete it and run the target" in output
+    assert "Traceback" not in output
+    assert finished.run("results/report.md").returncode == 0
+
+
+def test_swapping_two_numbers_of_the_config_reruns_what_they_are_parameters_of(finished):
+    """Snakemake compares parameters as a set of values: plain numbers would be the same set after a swap."""
+    with config(measurement={"repeats": 1, "cached_repeats": 2})(finished.folder):
+        done = finished.run("results/report.md")
+        assert done.returncode == 0, done.stderr
+        assert finished.planned() == {}
+        with config(measurement={"repeats": 2, "cached_repeats": 1})(finished.folder):
+            assert set(finished.planned()) == {"run_inference"} | REPORT
+    assert finished.run("results/report.md").returncode == 0
+    assert finished.planned() == {}
+
+
+def test_a_dry_run_says_in_a_line_per_group_what_changed(finished):
+    with config(measurement={"repeats": 2})(finished.folder):
+        done = finished.run("results/report.md", "-n", "--quiet", "progress")
+    output = done.stdout + done.stderr
+    reasons = [line for line in output.splitlines() if "Params have changed" in line or "settings " in line]
+    assert reasons
+    assert max(map(len, reasons)) < 400, reasons
 
 
 def test_a_deleted_engine_file_is_built_again_as_a_target_or_for_its_inference(finished):
@@ -187,7 +259,7 @@ def test_a_changed_checksum_reruns_the_download_and_all_that_follows(finished, t
     """A data set with an archive: the expected MD5 is a parameter of the download."""
     archive = finished.folder / "resources/sample/archive.tar"
     entry = {
-        "archive": {"path": str(archive), "md5": records.digest(archive, "md5")},
+        "archive": {"path": str(archive), "md5": digest(archive, "md5")},
         "labels": "sample",
         "images": 32,
         "pixels": False,
@@ -203,7 +275,7 @@ def test_a_changed_checksum_reruns_the_download_and_all_that_follows(finished, t
         done = finished.run("results/datasets/copied/manifest.csv")
         assert done.returncode != 0
         assert "0" * 32 in done.stderr + done.stdout
-        assert records.digest(archive, "md5") in done.stderr + done.stdout
+        assert digest(archive, "md5") in done.stderr + done.stdout
 
 
 def test_another_version_of_an_engine_library_reruns_its_cells(finished, tmp_path):
@@ -232,6 +304,22 @@ def test_other_hardware_reruns_what_depends_on_the_machine(finished, tmp_path):
     assert set(planned) == {"probe_device", "run_validation"} | BUILDS
 
 
+def test_a_reboot_that_leaves_other_memory_reruns_nothing(finished, tmp_path):
+    """Kernels keep some KiB more or less: it is the machine that the device's record describes."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import psutil\n"
+        "_read = psutil.virtual_memory\n"
+        "psutil.virtual_memory = lambda: _read()._replace(total=_read().total - 4096)\n"
+    )
+    assert finished.planned(environment={"PYTHONPATH": str(tmp_path)}) == {}
+    (tmp_path / "sitecustomize.py").write_text(
+        "import psutil\n"
+        "_read = psutil.virtual_memory\n"
+        "psutil.virtual_memory = lambda: _read()._replace(total=_read().total // 2)\n"
+    )
+    assert "probe_device" in finished.planned(environment={"PYTHONPATH": str(tmp_path)})
+
+
 def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
     """On a cluster the device's record is held: a timed job compares it with the machine it got, CPUs included."""
     record = finished.folder / "results/devices/local.json"
@@ -239,9 +327,10 @@ def test_a_job_on_other_hardware_than_recorded_is_refused(finished):
         done = finished.command(
             sys.executable,
             "-c",
-            "from pathlib import Path; from stagebench import device, records\n"
+            "from pathlib import Path; from stagebench.host import identity\n"
+            "from stagebench.records.cells import DeviceRecord\n"
             "path = Path('results/devices/local.json')\n"
-            "device.require_same(records.read_record(path), path, timed=True)",
+            "identity.require_same(DeviceRecord.read(path), path, timed=True)",
             environment={"PYTHONPATH": str(finished.folder / "workflow/scripts")},
         )
     assert done.returncode != 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stagebench.measure import accuracy, statistics
+from stagebench.measure import accuracy, rates
 
 
 def test_top5_is_what_sorting_gives():
@@ -37,6 +37,6 @@ def test_an_image_is_unsteady_where_any_pass_differs():
 
 
 def test_a_rate_weighs_passes_by_their_time():
-    assert statistics.rate(100, [1.0, 3.0]) == 50.0
-    assert statistics.rate(100, []) is None
-    assert statistics.reciprocal_us(11710.0) == 1e6 / 11710.0
+    assert rates.rate(100, [1.0, 3.0]) == 50.0
+    assert rates.rate(100, []) is None
+    assert rates.reciprocal_us(11710.0) == 1e6 / 11710.0

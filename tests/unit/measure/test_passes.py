@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from stagebench.engines.base import Session, Timing
-from stagebench.measure.feeding import Feeder, Files, Pixels, threads_to_feed
-from stagebench.measure.passes import run_passes, run_resident
+from stagebench.errors import StagebenchError
+from stagebench.measure.blocks import run_resident
+from stagebench.measure.feeding import Decoded, Feeder, Files, threads_to_feed
+from stagebench.measure.scenarios.offline import run_passes
 from stagebench.preprocessing import Preprocessing
-from stagebench.records import StagebenchError
+from stagebench.records.cells import Execution
 
 SIDE = 4
 
@@ -22,7 +24,7 @@ class StrictSession(Session):
     def __init__(self, batch, requests):
         self.requests = requests
         self.slots = [np.zeros((batch, SIDE, SIDE, 3), np.uint8) for _ in range(requests + 2)]
-        self.execution = {}
+        self.execution = Execution(executed={})
         self.in_flight = []
         self.most_in_flight = 0
         self.seen = []
@@ -64,7 +66,7 @@ def images(count):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_image_is_predicted_once_in_every_pass(count, batch, requests, threads):
     session = StrictSession(batch, requests)
-    with Feeder(Pixels(images(count)), threads) as feeder:
+    with Feeder(Decoded(images(count)), threads) as feeder:
         found = run_passes(session, feeder, 3)
     assert found.classes.shape == (3, count, 5)
     assert np.array_equal(found.classes[:, :, 0], np.tile(np.arange(count), (3, 1)))
@@ -76,7 +78,7 @@ def test_every_image_is_predicted_once_in_every_pass(count, batch, requests, thr
 
 def test_the_engine_is_kept_supplied_across_passes():
     session = StrictSession(batch=4, requests=2)
-    with Feeder(Pixels(images(4)), 2) as feeder:
+    with Feeder(Decoded(images(4)), 2) as feeder:
         run_passes(session, feeder, 5)
     assert session.most_in_flight == 2  # a pass has one batch: two in flight are of two passes
 
@@ -85,7 +87,7 @@ def test_decoding_goes_on_while_the_engine_computes():
     """With one request in flight, two more slots are filled before its result is collected."""
     started = threading.Semaphore(0)
 
-    class Counted(Pixels):
+    class Counted(Decoded):
         def fill(self, begin, out):
             work = super().fill(begin, out)
             started.release()

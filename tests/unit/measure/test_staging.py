@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stagebench.dataset.manifest import validation_rows
+from stagebench.errors import StagebenchError
 from stagebench.measure import staging
-from stagebench.records import StagebenchError
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_images_and_pixels_are_copied_once(sample, pixels, scratch, monkeypatch)
     assert copied(place, rows) == [(sample.folder / row.path).read_bytes() for row in rows]
     assert place.pixels.read_bytes() == pixels.read_bytes()
     described = place.describe()
-    assert described["staged"] is True
-    assert described["folder"] == str(place.manifest.parent)
-    assert described["file_system"] != "unknown"
+    assert described.staged is True
+    assert described.folder == str(place.manifest.parent)
+    assert described.file_system != "unknown"
 
     monkeypatch.setattr(staging, "_copy_image", lambda *arguments: pytest.fail("copied again"))
     monkeypatch.setattr(staging, "_copy_file", lambda *arguments: pytest.fail("copied again"))
@@ -79,11 +79,11 @@ def test_a_folder_that_no_node_has_is_named(sample):
 def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(sample, scratch, monkeypatch):
     rows = validation_rows(sample.manifest, None)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
-    with pytest.raises(StagebenchError, match=r"staging needs .* GB, but 0.0 GB are free"):
+    with pytest.raises(StagebenchError, match=r"staging needs .* GB, but .* has 0.0 GB free"):
         staging.stage(sample.manifest, rows, None, scratch)
 
 
 def test_without_scratch_the_record_tells_the_workflow_s_own_folder(sample):
     described = staging.in_place(sample.manifest, None).describe()
-    assert described["staged"] is False
-    assert described["folder"] == sample.folder.as_posix()
+    assert described.staged is False
+    assert described.folder == sample.folder.as_posix()

@@ -1,136 +1,32 @@
 """From records to table and report: figures are the records', and a row without figures says why."""
 
-import json
+import re
 
 import pandas as pd
 import pytest
+from support.records import CELL, METRICS, SECONDS, Records
 
 from stagebench.dataset.photographs import PHOTOGRAPHS
-from stagebench.records import StagebenchError, Stopwatch, make_record, write_json
-from stagebench.report import definitions, formatting
-from stagebench.report.markdown import write_precision_report, write_report
-from stagebench.report.table import COLUMNS, make_table
-
-CELL = {"device": "local", "model": "net", "engine": "openvino", "precision": "int8", "batch": 16}
-METRICS = {
-    "p_whole": 60.0,
-    "p_core": 80.0,
-    "p_device": 70.0,
-    "p_cached": 78.0,
-    "latency_us": 12500.0,
-    "top1": 95.3125,
-    "top5": 99.0,
-    "mem_used_gib": 0.5,
-    "mem_total_gib": 24.0,
-}
-# Two passes over 128 images.
-BREAKDOWN = {
-    "threads": 2,
-    "wall": 4.5,
-    "read": 0.1,
-    "decode": 0.2,
-    "resize": 0.3,
-    "input_cpu": 0.5,
-    "wait_input": 0.45,
-    "wait_engine": 3.5,
-    "top_k": 0.05,
-    "wait_slot": 8.4,
-    "h2d": 0.0,
-    "compute": 4.0,
-    "d2h": 0.0,
-}
-FILE = {"path": "x", "sha256": "a" * 64, "bytes": 2048}
-SECONDS = {
-    "dataset": 1.0,
-    "pixels": 2.0,
-    "weights": 4.0,
-    "exported": 8.0,
-    "simplified": 16.0,
-    "variant": 32.0,
-    "engine": 64.0,
-    "validation": 128.0,
-    "inference": 256.0,
-}
+from stagebench.errors import StagebenchError
+from stagebench.records.machine import Environment
+from stagebench.report import formatting, metrics
+from stagebench.report.render.markdown import markdown_table, write_report
+from stagebench.report.render.table_csv import COLUMNS, make_table
+from stagebench.report.tables import Table
+from stagebench.vocabulary import failed, unavailable, unsupported
 
 
-class Records:
-    """A folder of records, one row's worth; each can be changed before the report is made."""
+def table(row):
+    """The rows of table.csv."""
+    make_table(row.rows(), row.folder / "table.csv")
+    return pd.read_csv(row.folder / "table.csv").to_dict("records")
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.records = {
-            "dataset": self.make(
-                "dataset",
-                inputs={"archive": {**FILE, "md5": "b" * 32}},
-                outputs={"manifest": FILE},
-                images=128,
-                fitting_images=128,
-                classes=16,
-                labels="sample",
-                photographs=[photograph._asdict() for photograph in PHOTOGRAPHS],
-            ),
-            "pixels": self.make("pixels", outputs={"pixels": FILE}),
-            "weights": self.make("weights", outputs={"weights": FILE}, fetched=False),
-            "exported": self.make(
-                "model",
-                outputs={"onnx": FILE},
-                compared={"with": "torch", "images": 8, "largest_difference": 1e-6},
-            ),
-            "simplified": self.make("model", outputs={"onnx": FILE}),
-            "variant": self.make(
-                "model",
-                outputs={"onnx": {**FILE, "path": "int8.onnx"}},
-                compared={"with": "fp32", "images": 16, "cosine": 0.999, "top1_agreement": 100.0},
-            ),
-            "engine": self.make("engine", outputs={"engine": FILE}),
-            "validation": self.measured("validation", {**CELL, "engine": "torch", "precision": "fp32"}),
-            "inference": self.measured("inference", CELL),
-        }
-        for stage, seconds in SECONDS.items():
-            self.records[stage]["wall_s"] = seconds
-        self.device = folder / "device.json"
-        write_json(self.device, self.make("device", name="local", environment={"CPU": "a processor", "Docker": "none"}))
 
-    @staticmethod
-    def make(kind, **payload):
-        return make_record(kind, watch=Stopwatch(), **payload)
-
-    def measured(self, kind, cell):
-        return self.make(
-            kind,
-            cell=cell,
-            dataset={"name": "sample", "images": 128, "subset": None},
-            metrics=METRICS,
-            passes={"whole": [2.0, 2.5], "cached": [1.5], "resident": [0.5]},
-            execution={"precision": cell["precision"], "convolutions": {"u8": 53}},
-            device_kind="cpu",
-            measurement={"cpus": [0, 1], "decode_threads": 2},
-            startup={"load_s": 0.5, "warmup_s": 0.25},
-            breakdown=BREAKDOWN,
-            unsteady_predictions=0,
-        )
-
-    def rows(self):
-        paths = {}
-        for stage, record in self.records.items():
-            paths[stage] = str(self.folder / f"{stage}.json")
-            write_json(self.folder / f"{stage}.json", record)
-        return [{"cell": CELL, "records": paths}]
-
-    def refuse(self, status="unsupported", reason="the CPU has no such arithmetic"):
-        for stage in ("engine", "inference"):
-            self.records[stage] |= {"status": status, "reason": reason}
-        del self.records["inference"]["metrics"]
-
-    def table(self):
-        make_table(self.rows(), self.folder / "table.csv")
-        return pd.read_csv(self.folder / "table.csv").to_dict("records")
-
-    def report(self, **options):
-        report = self.folder / "report.md"
-        write = write_precision_report if options else write_report
-        write(self.rows(), {"local": str(self.device)}, report, notes=["auto is something here"], **options)
-        return report.read_text()
+def report(row, precision=None):
+    """The text of the report."""
+    path = row.folder / "report.md"
+    write_report(row.rows(), path, precision=precision, notes=["auto is something here"])
+    return path.read_text()
 
 
 @pytest.fixture
@@ -139,7 +35,7 @@ def row(tmp_path):
 
 
 def test_the_tables_columns_are_those_that_users_rely_on(row):
-    [line] = row.table()
+    [line] = table(row)
     assert ",".join(line) == (
         "device,model,engine,precision,bs,mem_used_gib,mem_total_gib,e2e_time_s,p_val_whole,p_val_core,"
         "p_infer_whole,p_infer_core,latency_us,acc_infer,acc_val,status,note"
@@ -148,53 +44,52 @@ def test_the_tables_columns_are_those_that_users_rely_on(row):
 
 
 def test_the_tables_figures_are_the_records(row):
-    [line] = row.table()
-    assert line["p_infer_whole"] == METRICS["p_whole"]
-    assert line["latency_us"] == METRICS["latency_us"]
-    assert line["acc_infer"] == pytest.approx(METRICS["top1"], abs=0.0006)
+    [line] = table(row)
+    assert line["p_infer_whole"] == METRICS.p_whole
+    assert line["latency_us"] == METRICS.latency_us
+    assert line["acc_infer"] == pytest.approx(METRICS.top1, abs=0.0006)
     assert line["status"] == "ok"
     assert line["note"] == "validated against fp32"
 
 
 def test_end_to_end_time_is_the_sum_of_the_stages(row):
-    assert row.table()[0]["e2e_time_s"] == sum(SECONDS.values())
+    assert table(row)[0]["e2e_time_s"] == sum(SECONDS.values())
 
 
 def test_fetched_weights_do_not_count(row):
-    row.records["weights"]["fetched"] = True
-    assert row.table()[0]["e2e_time_s"] == sum(SECONDS.values()) - SECONDS["weights"]
+    row.change("weights", result=row.records["weights"].result.model_copy(update={"fetched": True}))
+    assert table(row)[0]["e2e_time_s"] == sum(SECONDS.values()) - SECONDS["weights"]
 
 
-@pytest.mark.parametrize("status", ["unsupported", "unavailable", "failed"])
-def test_a_row_without_figures_says_why(row, status):
-    row.refuse(status, "why it is so")
-    [line] = row.table()
-    assert (line["status"], line["note"]) == (status, "why it is so")
+@pytest.mark.parametrize("state", [unsupported, unavailable, failed])
+def test_a_row_without_figures_says_why(row, state):
+    row.refuse(state("why it is so"))
+    [line] = table(row)
+    assert (line["status"], line["note"]) == (state("").status.value, "why it is so")
     assert pd.isna(line["p_infer_whole"])
-    text = row.report()
+    text = report(row)
     assert "## What was not measured, and why" in text
     assert "why it is so" in text
-    assert "0 of 1 cells were measured" in text
+    assert "0 of 1 cell was measured" in text
 
 
 def test_a_subset_is_marked(row):
-    row.records["inference"]["dataset"]["subset"] = 64
-    assert "subset of 64 images" in row.table()[0]["note"]
-    assert "**a subset of 64 was used**" in row.report()
+    row.change("inference", dataset=row.records["inference"].dataset.model_copy(update={"subset": 64}))
+    assert "subset of 64 images" in table(row)[0]["note"]
+    assert "**a subset of 64 was used**" in report(row)
 
 
 def test_a_failed_validation_leaves_the_engines_figures(row):
-    row.records["validation"] |= {"status": "failed", "reason": "killed by SIGKILL"}
-    del row.records["validation"]["metrics"]
-    [line] = row.table()
-    assert line["p_infer_whole"] == METRICS["p_whole"]
+    row.refuse(failed("killed by SIGKILL"), "validation")
+    [line] = table(row)
+    assert line["p_infer_whole"] == METRICS.p_whole
     assert pd.isna(line["p_val_whole"])
     assert line["note"] == "validation failed: killed by SIGKILL"
-    row.report()
+    report(row)
 
 
 def test_the_report_has_the_originals_layout_and_rows(row):
-    lines = row.report().splitlines()
+    lines = report(row).splitlines()
     header = next(line for line in lines if "p_infer_core" in line and line.startswith("|"))
     names = [cell.strip() for cell in header.strip("|").split("|")]
     assert names[3:] == [
@@ -219,16 +114,18 @@ def test_the_report_has_the_originals_layout_and_rows(row):
 
 
 def test_the_report_says_what_it_stands_on(row):
-    text = row.report()
+    text = report(row)
     for part in (
         "This is not ImageNet",
-        "* CPU: a processor",
+        "* CPU: a processor, 2 CPUs usable of 4",
         "* Docker: none",
+        "* Driver: none",
+        "* Engines: openvino (openvino 1.0)",
         "auto is something here",
         "MD5 " + "b" * 32,
         "cosine 0.99900, same top-1 100.0 % (16 images)",
         "p_infer_cached",
-        definitions.as_markdown(),
+        metrics.as_markdown(),
     ):
         assert part in text, part
     for photograph in PHOTOGRAPHS:
@@ -236,7 +133,7 @@ def test_the_report_says_what_it_stands_on(row):
 
 
 def test_where_the_time_went_is_told_per_image(row):
-    lines = row.report().splitlines()
+    lines = report(row).splitlines()
     header, _, line = lines[next(i for i, text in enumerate(lines) if "wait for input" in text and "|" in text) :][:3]
     told = dict(zip(*([cell.strip() for cell in text.strip("|").split("|")] for text in (header, line)), strict=True))
     assert float(told["decode"]) == pytest.approx(200 / 256, rel=0.01)  # 0.2 s over 256 images
@@ -263,15 +160,18 @@ def test_where_the_time_went_is_told_per_image(row):
     ],
 )
 def test_the_report_says_what_limits_a_row(row, device_kind, rates, spent, words):
-    row.records["inference"] |= {"device_kind": device_kind, "breakdown": {**BREAKDOWN, **spent}}
-    row.records["inference"]["metrics"] = {**METRICS, "p_whole": rates[0], "p_core": rates[1]}
-    line = next(line for line in row.report().splitlines() if line.startswith("* **openvino int8, batch size 16**"))
+    run = row.records["inference"].result
+    figures = run.metrics.model_copy(update={"p_whole": rates[0], "p_core": rates[1]})
+    time_spent = run.time_spent.model_copy(update=spent)
+    changed = {"device_kind": device_kind, "metrics": figures, "time_spent": time_spent}
+    row.change("inference", result=run.model_copy(update=changed))
+    line = next(line for line in report(row).splitlines() if line.startswith("* **openvino int8, batch size 16**"))
     for part in words:
         assert part in line, line
 
 
 def test_a_precisions_report_shows_its_own_published_row(row):
-    text = row.report(precision="fp32")
+    text = report(row, precision="fp32")
     assert "Stagebench: fp32" in text
     assert "6091.6" in text
     assert "11710.0" not in text
@@ -285,19 +185,73 @@ def test_a_missing_record_is_named(row):
 
 
 def test_a_record_without_a_figure_is_named(row):
-    row.records["inference"]["metrics"] = json.loads(json.dumps(METRICS))
-    del row.records["inference"]["metrics"]["p_core"]
-    with pytest.raises(StagebenchError, match=r"inference\.json: the record has no figure 'p_core'"):
-        row.table()
+    rows = row.rows()
+    path = row.folder / "inference.json"
+    path.write_text(re.sub(r'"p_core": [0-9.]+,\n', "", path.read_text()))
+    with pytest.raises(
+        StagebenchError, match=r"inference\.json: result\.metrics\.p_core: is missing; delete it and run"
+    ):
+        make_table(rows, row.folder / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("executed", "text"),
+    [
+        ({"int8": 52, "fp16": 1}, "52 x int8, 1 x fp16"),  # as TensorRT's session gives it
+        ({"u8": 54}, "54 x u8"),
+        ({}, "not told by the engine"),
+    ],
+)
+def test_what_was_executed_is_what_the_loaded_engine_said(row, executed, text):
+    """Never the precision that was asked for, which is int8 in each of these rows."""
+    run = row.records["inference"].result
+    execution = run.execution.model_copy(update={"executed": executed, "details": {"tensor_types": {"int8": 90}}})
+    row.change("inference", result=run.model_copy(update={"execution": execution}))
+    lines = report(row).splitlines()
+    header, _, line = lines[next(i for i, words in enumerate(lines) if "executed" in words and "|" in words) :][:3]
+    cells = dict(
+        zip(*([cell.strip() for cell in words.strip("|").split("|")] for words in (header, line)), strict=True)
+    )
+    assert cells["executed"] == text
+
+
+def environment_of(row, stage, **changes) -> Environment:
+    return row.records[stage].environment.model_copy(update=changes)
+
+
+def test_rows_of_one_environment_have_one_list(row):
+    text = report(row)
+    assert "each is a column" not in text
+    assert "* Kernel: 6.1" in text
+
+
+def test_a_driver_that_changed_between_build_and_run_is_a_column(row):
+    row.change("inference", environment=environment_of(row, "inference", driver="615.71", cuda_driver="13.4"))
+    text = report(row)
+    assert "Builds and runs had different environments; each is a column." in text
+    lines = [re.sub(" +", " ", line) for line in text.splitlines()]
+    assert "| Driver | none | 615.71 |" in lines
+    assert "| CUDA driver | none | 13.4 |" in lines
+    assert "| Kernel | 6.1 | 6.1 |" in lines
+    assert "* **local (1)**: build of openvino int8 16; validation for openvino int8 16" in lines
+    assert "* **local (2)**: run of openvino int8 16" in lines
+
+
+def test_a_plug_in_s_versions_are_those_of_its_records(row):
+    """An engine that this package does not know has its distributions in the block, too."""
+    own = CELL.model_copy(update={"engine": "mychip"})
+    for stage in ("engine", "inference"):
+        row.change(stage, cell=own, versions={"mychip-sdk": "0.3"})
+    assert "mychip (mychip-sdk 0.3)" in report(row)
 
 
 def test_the_document_holds_the_definitions_that_reports_print(repository):
     text = (repository / "docs/metrics.md").read_text()
-    assert definitions.as_markdown() in text
+    assert metrics.as_markdown() in text
 
 
 def test_every_column_of_the_table_is_defined():
-    defined = {column for metric in definitions.ORIGINAL for column in metric.columns}
+    defined = {part.csv for metric in metrics.METRICS for part in metric.parts}
     assert set(COLUMNS) - defined == {"device", "model", "engine", "status", "note"}
 
 
@@ -320,6 +274,6 @@ def test_latencies_carry_their_unit(value, text):
 
 
 def test_a_table_cannot_be_broken_by_its_cells():
-    text = formatting.table(["a", "b"], [["x|y", "line\nbreak"]], left=1)
+    text = markdown_table(Table.of(["a", "b"], [["x|y", "line\nbreak"]], left=1))
     assert "x\\|y" in text
     assert len(text.splitlines()) == 3
