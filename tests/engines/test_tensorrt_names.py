@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from bindings_names import FILES, Found, Release, find, read_sources
 
-from stagebench import engines
+from stagebench.engines import tensorrt
 
-SOURCES = read_sources(sorted(Path(engines.__file__).parent.glob("_tensorrt*.py")))
+SOURCES = read_sources(sorted(Path(tensorrt.__file__).parent.glob("*.py")))
 RELEASES = [Release.read(file) for file in FILES]
 [RTX] = [release for release in RELEASES if release.library == "tensorrt_rtx"]
 HEAD = """

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from types import SimpleNamespace
 
 import pytest
-from common import prepared_model
-from gpu_helpers import BATCH, run
+from support.ring import run
+from support.stages import engine_builder, prepared_model
 
-from stagebench import device, engines, gpu, records
 from stagebench.dataset.manifest import validation_rows
-from stagebench.engines.build import build_engine
+from stagebench.engines import registry
+from stagebench.host import gpu
 from stagebench.model import checks
-from stagebench.model.images import batches
+from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
+from stagebench.vocabulary import precision
+
+BATCH = 8
 
 
 def pytest_collection_modifyitems(items):
@@ -53,42 +55,25 @@ def build_resnet50(sample, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def by_torch(build, images):
-    """A function that gives torch's logits on this card, in the precision that a precision is held against."""
+    """A function that gives torch's logits on this card, in the precision that a precision is compared with."""
 
     @cache
-    def logits(precision):
-        built = build("torch", {"int8": "fp32", "fp8": "fp32"}.get(precision, precision))
-        assert built.record["status"] == "ok", built.record["reason"]
-        with engines.get("torch").open(built.file, built.record, BATCH) as session:
+    def logits(name):
+        built = build("torch", precision(name).reference)
+        assert built.record.ok, built.record.reason
+        with registry.get("torch").open(built.file, built.record) as session:
             return run(session, images)[0]
 
     return logits
 
 
 def builder(model, folder):
-    """Return a function that builds a model's engines on this machine."""
-    here = folder / "local.json"
-    device.probe("local", None, here)
+    """Return a function that builds a model's engines on this machine, with little scratch memory."""
+    build = engine_builder(model, folder)
 
     def built(name, precision, batch=BATCH, **options):
-        out = folder / f"{name}-{precision}-{batch}.engine"
-        variant = engines.get(name).variant(precision)
-        source = (model.weights, model.weights_record) if variant == "weights" else model.variant(variant)
-        build_engine(
-            name,
-            *source,
-            here,
-            out,
-            out.with_suffix(".json"),
-            precision=precision,
-            batch=batch,
-            model="model",
-            architecture=model.architecture,
-            preprocessing=model.preprocessing,
-            options={"workspace_gib": 4, **options},
-            cache_folder=folder / "caches",
-        )
-        return SimpleNamespace(file=out, record=records.read_record(out.with_suffix(".json")))
+        limited = {"workspace_gib": 4, **options} if name.startswith("tensorrt") else options
+        return build(name, precision, batch, **limited)
 
     return built
 

@@ -85,7 +85,7 @@ def test_a_module_outside_the_repository_reaches_its_own_code_and_no_library(pac
 
 
 def test_a_module_that_is_not_there_is_named():
-    with pytest.raises(StagebenchError, match="'no_such.module' is not found; install it, or put its folder on PYTHON"):
+    with pytest.raises(StagebenchError, match=r"'no_such\.module' is not found; install it, or put its folder"):
         closure.module_digest("no_such.module")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCUMENTS = sorted(

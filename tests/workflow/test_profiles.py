@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import Project, copy_of_repository
+from support.project import Project, copy_of_repository
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROFILES = sorted(path.parent.name for path in ROOT.glob("profiles/*/profile.yaml"))

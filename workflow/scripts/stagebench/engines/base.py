@@ -78,7 +78,7 @@ class Engine(ABC):
     device_kind: Literal["cpu", "gpu"]
     #: Precision -> the model file to build from, one of ONNX_VARIANTS or CHECKPOINT. A precision that is missing here
     #: is one that the engine never supports.
-    variants: Mapping[str, str]
+    variants: ClassVar[Mapping[str, str]]
     #: What `build` and `open` take from the config.
     build_options: ClassVar[type[Options]] = Options
     run_options: ClassVar[type[Options]] = Options

@@ -5,10 +5,10 @@ from __future__ import annotations
 import mmap
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class OnnxRuntimeEngine(Engine):
 
     distributions = ("onnxruntime",)
     device_kind = "cpu"
-    variants = {"fp32": "fp32", "int8": "int8-asymmetric"}
+    variants: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "int8": "int8-asymmetric"}
 
     def support(self, precision: Precision, device: Identity) -> State:
         """Support fp32 and int8: there are no bfloat16 convolutions for CPUs, and fp16 is computed in fp32."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -98,7 +99,7 @@ class OpenVINOEngine(Engine):
     distributions = ("openvino",)
     device_kind = "cpu"
 
-    variants = {name: plan.variant for name, plan in _PLANS.items()}
+    variants: ClassVar[Mapping[str, str]] = {name: plan.variant for name, plan in _PLANS.items()}
 
     def support(self, precision: Precision, device: Identity) -> State:
         """Support what the CPU multiplies in: OpenVINO would silently compute anything else in fp32."""

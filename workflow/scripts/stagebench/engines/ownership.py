@@ -72,7 +72,8 @@ def built_ahead_of_time(device: str) -> State:
 def _refuse(engine_file: Path, differences: list[str]) -> None:
     if differences:
         raise ForeignEngineError(
-            f"{engine_file}: foreign engine ({'; '.join(differences)}); delete it with its record and rebuild this target"
+            f"{engine_file}: foreign engine ({'; '.join(differences)}); "
+            "delete it with its record and rebuild this target"
         )
 
 

@@ -26,7 +26,8 @@ class MemoryMeter(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop watching."""
+        """Stop watching; nothing to do for a meter that reads the kernel's."""
+        return
 
 
 class ProcessMemory(MemoryMeter):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from stagebench.dataset.decode import resample
 from stagebench.dataset.manifest import ManifestRow, list_digest, validation_rows
@@ -67,7 +67,7 @@ class CellSettings(Value):
     #: Passes over decoded images; 0 for none.
     cached_repeats: int = 1
     #: The engine's section of the config.
-    options: dict[str, JsonValue] = {}  # noqa: RUF012 - pydantic copies it
+    options: dict[str, JsonValue] = Field({})
 
 
 @dataclass(frozen=True)

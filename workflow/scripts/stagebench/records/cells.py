@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.envelope import Record, Value
@@ -43,7 +43,7 @@ class Execution(Value):
     #: Scratch memory on the device that the engine asks for, in bytes; null where it does not tell.
     device_memory_bytes: int | None = None
     #: Anything else the library says. No other room reads it.
-    details: dict[str, JsonValue] = {}
+    details: dict[str, JsonValue] = Field({})
 
 
 class Built(Value):
@@ -52,11 +52,11 @@ class Built(Value):
     #: What the library took to build, in seconds, without reading and writing files.
     build_s: float
     #: Layers of the built engine by kind or kind and type, in the library's own words; empty where it does not tell.
-    layers: dict[str, int] = {}
+    layers: dict[str, int] = Field({})
     #: How the library was set up.
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = Field({})
     #: Anything else the library says. No other room reads it.
-    details: dict[str, JsonValue] = {}
+    details: dict[str, JsonValue] = Field({})
 
 
 class EngineRecord(Record[Built]):

@@ -31,7 +31,7 @@ class Accelerator(Value):
 
 
 class Identity(Value):
-    """What does not change while a machine stays the same. `present` is false for one that is built for ahead of time."""
+    """What stays the same for a machine. `present` is false for one that is only built for, ahead of time."""
 
     present: bool
     machine: str

@@ -1,4 +1,4 @@
-# ruff: noqa: N802 (the names are the library's)
+# ruff: noqa: N802, D102 (the names are the library's, and so is their documentation)
 """What is used of the modules tensorrt (10 and 11) and tensorrt_rtx, as a type: the module itself is passed around.
 
 Only names that all three have stand here; what TensorRT-RTX alone has is in `TensorRTRTX`. `make typecheck-tensorrt`

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module, util
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from stagebench.engines.base import BuildSpec, Engine, Options, Session
 from stagebench.engines.tensorrt.options import BuildOptions, RunOptions
@@ -23,7 +24,7 @@ class TensorRTEngine(Engine):
 
     device_kind = "gpu"
     # TF32 is no type of tensors: its file is fp32's, and a flag of the builder decides.
-    variants = {
+    variants: ClassVar[Mapping[str, str]] = {
         "fp32": "fp32",
         "tf32": "fp32",
         "fp16": "fp16",
