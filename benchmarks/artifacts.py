@@ -6,13 +6,13 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from stagebench import engines, records
-from stagebench.dataset.images import DECODER
+from stagebench.dataset.decode.images import DECODER
 from stagebench.dataset.manifest import ManifestRow, validation_rows
+from stagebench.engines import registry
 from stagebench.engines.base import Session
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.cells import EngineRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "resnet50-demo"
@@ -36,20 +36,21 @@ def prepare() -> None:
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", *targets, "-q"], cwd=ROOT, check=True)
 
 
-def build_record(engine: str, precision: str, batch: int = BATCH) -> dict[str, Any]:
+def build_record(engine: str, precision: str, batch: int = BATCH) -> EngineRecord:
     """Return the record of an engine file."""
-    return records.read_record(engine_file(engine, precision, batch).with_suffix(".json"))
+    return EngineRecord.read(engine_file(engine, precision, batch).with_suffix(".json"))
 
 
 def open_session(engine: str, precision: str, batch: int = BATCH) -> Session:
     """Open an engine file as the workflow's runs do."""
-    record = build_record(engine, precision, batch)
-    return engines.get(engine).open(engine_file(engine, precision, batch), record, batch)
+    return registry.get(engine).open(engine_file(engine, precision, batch), build_record(engine, precision, batch))
 
 
 def model_file(engine: str, precision: str) -> Path:
     """Return the prepared ONNX file that an engine is built from."""
-    return ROOT / f"results/models/{MODEL}/{engines.get(engine).variant(precision)}.onnx"
+    variant = registry.get(engine).variant(precision)
+    assert variant is not None, f"{engine} has no {precision}"
+    return ROOT / f"results/models/{MODEL}/{variant}.onnx"
 
 
 @cache

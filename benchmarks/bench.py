@@ -18,8 +18,8 @@ from typing import Any
 import artifacts
 from pairs import as_table
 
-from stagebench import device, exclusive, records
-from stagebench.records import read_json, write_json
+from stagebench.host import identity, lock
+from stagebench.records.io import read_json, versions, write_json
 
 SUMMARY = artifacts.ROOT / "results/bench/summary.json"
 #: Modules of this folder with a `measure()`, in the order in which they run.
@@ -44,11 +44,11 @@ def measure_all(names: list[str]) -> None:
         if name == "flow":  # its runs take the machine for themselves
             subprocess.run(command, cwd=artifacts.ROOT, check=True)
             continue
-        with exclusive.machine():
+        with lock.machine():
             subprocess.run(command, cwd=artifacts.ROOT, check=True)
     summary: dict[str, Any] = read_json(SUMMARY)
-    summary["machine"] = device.describe(device.identity())
-    summary["versions"] = records.versions(*LIBRARIES)
+    summary["machine"] = identity.describe(identity.identity())
+    summary["versions"] = versions(*LIBRARIES)
     write_json(SUMMARY, summary)
     _log.info("%s\nwritten to %s", as_table(summary), SUMMARY.relative_to(artifacts.ROOT))
 

@@ -17,8 +17,8 @@ import numpy as np
 from pairs import Figure, figure, ratio_of_rates
 
 from stagebench.engines.base import Session
-from stagebench.measure.feeding import Feeder, Files, Pixels
-from stagebench.measure.passes import run_passes
+from stagebench.measure.feeding import Decoded, Feeder, Files
+from stagebench.measure.scenarios.offline import run_passes
 from stagebench.preprocessing import Preprocessing
 
 # Windows of int8 on two streams vary by tens of percent from one to the next: short ones say nothing.
@@ -36,7 +36,7 @@ def resident_rate(session: Session, seconds: float = SECONDS) -> float:
 
 def benchmark_app(precision: str) -> float:
     """Return the throughput that OpenVINO's own tool measures on the file that the engine was built from."""
-    settings = artifacts.build_record("openvino", precision)["build"]["settings"]
+    settings = artifacts.build_record("openvino", precision).found.settings
     streams = settings["NUM_STREAMS"]
     command = [
         str(Path(sys.executable).with_name("benchmark_app")),
@@ -92,7 +92,7 @@ def shares_of_core(engine: str, precision: str) -> dict[str, Figure]:
             found = run_passes(session, feeder, passes)
         return len(source) * passes / sum(found.seconds)
 
-    from stagebench.dataset import resample
+    from stagebench.dataset.decode import resample
 
     resample.load_kernels()
     with artifacts.open_session(engine, precision) as session:
@@ -103,7 +103,7 @@ def shares_of_core(engine: str, precision: str) -> dict[str, Figure]:
         for _ in range(CACHED_PAIRS):
             # Core before and after, so that a slow drift of the machine cancels.
             before = resident_rate(session, SECONDS / 4)
-            cached = rate(session, Pixels(pixels), passes)
+            cached = rate(session, Decoded(pixels), passes)
             between = resident_rate(session, SECONDS / 4)
             whole = rate(session, files, passes)
             after = resident_rate(session, SECONDS / 4)

@@ -12,7 +12,6 @@ import io
 import logging
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -27,15 +26,18 @@ from typing import Any
 import yaml
 from pairs import Figure, as_table, figure, ratio_of_rates, ratio_of_times, seconds
 from PIL import Image
+from project import copy_of_project
 
-from stagebench import records
 from stagebench.dataset import sample, tarstream
 from stagebench.dataset.archive import extract_archive
 from stagebench.dataset.download import fetch_archive
 from stagebench.dataset.pixels import decode_pixels
 from stagebench.dataset.transfer import Digest
-from stagebench.measure import memory
+from stagebench.host.memory import ProcessMemory
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.data import Archive, ArchiveRecord
+from stagebench.records.envelope import FileEntry, Stopwatch
+from stagebench.records.io import digest, read_json, remove, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 50_000
@@ -44,7 +46,7 @@ LARGER = 5_000
 REALISTIC = 1_000
 OUT = ROOT / "results/bench/data.json"
 WORKERS = len(os.sched_getaffinity(0))
-PREPROCESSING = Preprocessing().model_dump(mode="json")
+PREPROCESSING = Preprocessing()
 _log = logging.getLogger("bench-data")
 
 
@@ -119,11 +121,12 @@ class Server:
 def extracted(archive: Path, out: Path, count: int) -> dict[str, Path]:
     """Extract an archive into a new folder by the package and return the paths of what came out."""
     out.mkdir()
-    entry = {"path": str(archive), "md5": "0" * 32, "bytes": archive.stat().st_size}
-    made = records.make_record("archive", watch=records.Stopwatch(), outputs={"archive": entry})
-    records.write_json(out / "archive.json", made)
+    entry = FileEntry(path=archive.as_posix(), md5="0" * 32, bytes=archive.stat().st_size)
+    made = Archive(source=archive.as_posix(), fetched=False, photographs=())
+    ArchiveRecord.make(Stopwatch(), result=made, outputs={"archive": entry}).write(out / "archive.json")
     paths = outputs(out)
-    extract_archive(archive, out / "archive.json", **paths, labels="imagenet", expected=count, workers=WORKERS)
+    files = (out / "archive.json", paths["images"], paths["manifest"], paths["record"])
+    extract_archive(archive, *files, labels="imagenet", expected=count, workers=WORKERS)
     return paths
 
 
@@ -145,9 +148,10 @@ def peak_mib(work: Callable[..., Any], *arguments: Any) -> float:
 
 
 def _report_peak(sender: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    work(*arguments)
     # Not ru_maxrss: it is handed down from the parent, which holds torch by now.
-    sender.send(memory.peak_resident_bytes() / 2**20)
+    meter = ProcessMemory()
+    work(*arguments)
+    sender.send(meter.peak().used_bytes / 2**20)
 
 
 def fetch(archive: Path, out: Path) -> None:
@@ -249,10 +253,10 @@ def pixels(images: list[bytes], folder: Path) -> dict[str, Figure]:
 
     def ours() -> float:
         out = folder / "realistic.npy"
-        records.remove(out)
+        remove(out)
         return REALISTIC / seconds(lambda: decode(paths, out))
 
-    from stagebench.dataset import resample
+    from stagebench.dataset.decode import resample
 
     resample.load_kernels()  # as the step does for a data set of this size and more
     ratio, mine, theirs = ratio_of_rates(ours, loader, 5)
@@ -263,18 +267,15 @@ def workflow(archive: Path, folder: Path, count: int) -> dict[str, Any]:
     """Download with two drops, verification, extraction and pixels through Snakemake; and how long the DAG takes."""
     server = Server(archive)
     entry = {
-        "archive": {"url": server.url, "md5": records.digest(archive, "md5")},
+        "archive": {"url": server.url, "md5": digest(archive, "md5")},
         "labels": "imagenet",
         "images": count,
     }
     models = {"resnet50-bench": {**_model(), "dataset": "bench"}}
     overlay = {"datasets": {"bench": entry}, "models": models}
-    project = _made(folder / "project")
+    project = copy_of_project(ROOT, folder / "project")
     for model in ("resnet50-bench", "resnet50-demo"):
         (project / f"{model}.yaml").write_text(yaml.safe_dump({**overlay, "cases": {"models": [model]}}))
-    for name in ("Snakefile", "workflow", "config", "profiles"):
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, project / name)
     environment = {**os.environ, "no_proxy": "127.0.0.1"}
 
     def snakemake(model: str, target: str, *options: str, **how: Any) -> None:
@@ -303,19 +304,14 @@ def workflow(archive: Path, folder: Path, count: int) -> dict[str, Any]:
     }
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
-
-
 def _model() -> dict[str, Any]:
     return {"architecture": "torchvision.models.resnet50", "weights": "demo"}
 
 
 def _recipe() -> str:
-    from stagebench.dataset.images import DECODER
+    from stagebench.dataset.decode.images import DECODER
 
-    return Preprocessing().recipe(DECODER)
+    return PREPROCESSING.recipe(DECODER)
 
 
 def main() -> None:
@@ -343,13 +339,13 @@ def main() -> None:
             "memory": lambda: memory_of_stages(archive, fewer, folder, count),
             "workflow": lambda: workflow(archive, folder, count),
         }
-        results = records.read_json(OUT) if chosen.parts and OUT.exists() else {}
+        results = read_json(OUT) if chosen.parts and OUT.exists() else {}
         results |= {"images": count, "archive_bytes": archive.stat().st_size}
         for part in chosen.parts or parts:
             figures = parts[part]()
             _log.info("%s", as_table(figures))
             results |= figures
-            records.write_json(OUT, results)
+            write_json(OUT, results)
     _log.info("written to %s", OUT.relative_to(ROOT))
 
 

@@ -14,8 +14,8 @@ from artifacts import IMAGES, MANIFEST, validation_images
 from pairs import Figure, figure
 from PIL import Image
 
-from stagebench.dataset import resample
-from stagebench.dataset.images import decode_image
+from stagebench.dataset.decode import resample
+from stagebench.dataset.decode.images import decode_image
 from stagebench.dataset.manifest import image_path
 from stagebench.preprocessing import Preprocessing
 

@@ -10,8 +10,8 @@ import artifacts
 import numpy as np
 from pairs import figure
 
-from stagebench.measure.feeding import Feeder, Pixels
-from stagebench.measure.passes import run_passes
+from stagebench.measure.feeding import Decoded, Feeder
+from stagebench.measure.scenarios.offline import run_passes
 
 #: What FlagPerf's A100 takes in fp16, images/s (its published p_infer_core).
 A100 = 11710.0
@@ -31,7 +31,7 @@ def measure() -> dict[str, Any]:
         del many
         pixels = np.load(path, mmap_mode="r")
         threads = len(os.sched_getaffinity(0))
-        with artifacts.open_session("noop", "fp32") as session, Feeder(Pixels(pixels), threads) as feeder:
+        with artifacts.open_session("noop", "fp32") as session, Feeder(Decoded(pixels), threads) as feeder:
             run_passes(session, feeder, 1)
             taken = run_passes(session, feeder, PASSES).seconds
     rates = [IMAGES / each for each in taken]

@@ -13,12 +13,9 @@ import time
 from pathlib import Path
 
 import psutil
+from project import copy_of_project
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from workflow_project import copy_of_repository  # noqa: E402
-
 _PERIOD_S = 0.1
 _SCRIPT = re.compile(r"\.snakemake/scripts/tmp\w+\.(\w+)\.py")
 
@@ -56,9 +53,8 @@ def sample(run: subprocess.Popen[str]) -> dict[str, tuple[int, float]]:
 def main() -> None:
     """Run the embedded default once in a fresh folder and print the table."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "project"
-        copy_of_repository(ROOT, folder)
-        arguments = [sys.executable, "-m", "snakemake", "--cores", "8", *sys.argv[1:], "results/report.md"]
+        folder = copy_of_project(ROOT, Path(name) / "project")
+        arguments = [sys.executable, "-m", "snakemake", "--cores", "8", "results/report.md", *sys.argv[1:]]
         with (folder / "run.log").open("w") as log:
             run = subprocess.Popen(arguments, cwd=folder, stdout=log, stderr=subprocess.STDOUT, text=True)
             measured = sample(run)

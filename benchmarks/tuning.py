@@ -1,6 +1,6 @@
 """Which settings serve the engines on CPUs best: all sensible combinations, by turns (`make bench-tuning`).
 
-The settings in `engines/openvino.py`, `engines/onnxruntime.py` and `engines/_torch_cpu.py` are what came out; a new
+The settings in `engines/openvino.py`, `engines/onnxruntime.py` and `engines/torch/cpu.py` are what came out; a new
 library version or another kind of CPU is reason to run it again. Rates of windows of int8 on two streams vary by tens
 of percent, so every combination is measured in several rounds and its median counts.
 """
@@ -20,8 +20,10 @@ import artifacts
 import numpy as np
 from pairs import figure
 
-from stagebench import exclusive
-from stagebench.records import read_json, write_json
+from stagebench.engines import registry
+from stagebench.host import identity, lock
+from stagebench.records.io import read_json, write_json
+from stagebench.vocabulary import precision as known_precision
 
 OUT = artifacts.ROOT / "results/bench/tuning.json"
 ROUNDS = 3
@@ -45,6 +47,11 @@ class Choice:
 def variants(precision: str) -> tuple[str, ...]:
     """Return the prepared files that a precision could be computed from."""
     return ("int8-asymmetric", "int8-symmetric") if precision == "int8" else (precision,)
+
+
+def is_supported(engine: str, precision: str) -> bool:
+    """Return whether an engine really computes in a precision on this machine."""
+    return registry.get(engine).support(known_precision(precision), identity.identity()).ok
 
 
 def cpus() -> int:
@@ -78,6 +85,8 @@ def openvino_choices() -> Iterator[Choice]:
         },
     }
     for precision, kind in floats.items():
+        if not is_supported("openvino", precision):
+            continue
         for variant in variants(precision):
             for batch in BATCHES:
                 for name, settings in plans.items():
@@ -129,11 +138,13 @@ def torch_choices() -> Iterator[Choice]:
     """Yield memory formats and numbers of threads."""
     import torch
 
-    from stagebench.engines._torch_model import load_classifier
+    from stagebench.engines.torch.model import load_classifier
 
     torch.set_grad_enabled(False)
     torch.set_num_threads(cpus())
     for precision in ("fp32", "bf16"):
+        if not is_supported("torch", precision):
+            continue
         file = artifacts.engine_file("torch", precision)
         for batch in BATCHES:
             for form in ("channels_last", "contiguous_format"):
@@ -197,7 +208,7 @@ def main() -> None:
     OUT.unlink(missing_ok=True)
     for engine in CHOICES:
         _log.info("measuring: %s", engine)
-        with exclusive.machine():
+        with lock.machine():
             subprocess.run([sys.executable, __file__, engine], cwd=artifacts.ROOT, check=True)
     for row in read_json(OUT):
         rate = row["rate"]

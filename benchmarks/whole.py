@@ -10,9 +10,9 @@ import artifacts
 import numpy as np
 from pairs import Figure, ratio_of_rates, seconds
 
-from stagebench.dataset import resample
+from stagebench.dataset.decode import resample
 from stagebench.measure.feeding import Feeder, Files
-from stagebench.measure.passes import run_passes
+from stagebench.measure.scenarios.offline import run_passes
 from stagebench.preprocessing import Preprocessing
 
 PAIRS = 5
@@ -67,11 +67,13 @@ def best_peer(precision: str) -> Any:
     """Return the engine's own file, loaded with the number of streams that serves the loop best."""
     import openvino
 
-    settings = artifacts.build_record("openvino", precision)["build"]["settings"]
+    settings = artifacts.build_record("openvino", precision).found.settings
+    usual = settings["NUM_STREAMS"]
+    assert isinstance(usual, int)
     blob = artifacts.engine_file("openvino", precision).read_bytes()
     candidates = [
         openvino.Core().import_model(blob, "CPU", {**settings, "NUM_STREAMS": streams})
-        for streams in sorted({1, settings["NUM_STREAMS"]})
+        for streams in sorted({1, usual})
     ]
     return max(candidates, key=lambda compiled: steady_loop(compiled, PASSES[precision]))
 

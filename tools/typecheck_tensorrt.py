@@ -22,9 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: One release of each major version; TensorRT-RTX is checked beside them and, as `tensorrt`, in their place.
 RELEASES = ("tensorrt-cu12-bindings==10.16.1.11", "tensorrt-cu13-bindings==11.4.0.106")
 _ENGINES = ROOT / "workflow/scripts/stagebench/engines"
-SOURCES = sorted(
-    [*_ENGINES.glob("_tensorrt*.py"), *(_ENGINES / f"{name}.py" for name in ("cuda", "tensorrt", "tensorrt_rtx"))]
-)
+SOURCES = sorted([*_ENGINES.glob("tensorrt/*.py"), *(_ENGINES / f"{name}.py" for name in ("cuda", "tensorrt_rtx"))])
 _CONFIG = """[mypy]
 strict = True
 warn_unused_ignores = False
@@ -43,7 +41,7 @@ ignore_missing_imports = True
 # nothing.
 _REMOVED = """import tensorrt
 from cuda.core import Device
-from stagebench.engines._tensorrt_api import TensorRT
+from stagebench.engines.tensorrt.api import TensorRT
 def removed(trt: TensorRT, config: tensorrt.IBuilderConfig, engine: tensorrt.ICudaEngine) -> None:
     config.set_flag(trt.BuilderFlag.FP16)
     config.int8_calibrator = None
@@ -91,7 +89,7 @@ def fits(library: Bindings, rtx: Bindings, folder: Path) -> bool:
 
 def mypy(config: Path, *sources: Path) -> str:
     """Return what mypy says of sources."""
-    command = [sys.executable, "-m", "mypy", "--config-file", config, *sources]
+    command: list[str | Path] = [sys.executable, "-m", "mypy", "--config-file", config, *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr.strip()
 
