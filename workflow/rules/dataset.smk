@@ -13,35 +13,6 @@ RECIPES = {
 }
 
 
-def sample_settings(wildcards):
-    return {"images": dataset_entry(wildcards).images}
-
-
-def archive_settings(wildcards):
-    return dataset_entry(wildcards).archive.model_dump(mode="json")
-
-
-def label_settings(wildcards):
-    entry = dataset_entry(wildcards)
-    return {
-        "labels": entry.label_kind,
-        "expected": entry.images,
-        "devkit": entry.devkit,
-    }
-
-
-def folder_settings(wildcards):
-    folder = dataset_entry(wildcards).archive.path
-    return {"folder": folder, **label_settings(wildcards)}
-
-
-def decoding_settings(wildcards):
-    return {
-        "preprocessing": RECIPES[wildcards.recipe].model_dump(mode="json"),
-        "subset": dataset_entry(wildcards).subset,
-    }
-
-
 rule make_sample:
     output:
         archive="<resources>/{dataset}/archive.tar",

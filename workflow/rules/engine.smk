@@ -6,44 +6,6 @@ with its record, which is always written: if nothing could be built it says why.
 """
 
 
-def device_record(wildcards):
-    """The device's record. It stays until it is deleted, and a job refuses hardware other than that."""
-    return f"<results>/devices/{wildcards.device}.json"
-
-
-def device_settings(wildcards):
-    entry = CONFIG.devices[wildcards.device]
-    return {
-        "compute_capability": entry.compute_capability,
-        # On a cluster the job is sent to the device, so that its compute capability has to be found there.
-        "on_device": not runs_here(),
-    }
-
-
-def build_settings(wildcards):
-    return {
-        "cell": cell_of(wildcards),
-        "module": CONFIG.engine_module(wildcards.engine),
-        "architecture": model_of(wildcards).architecture,
-        "preprocessing": preprocessing_of(wildcards),
-        "options": build_options(wildcards.engine),
-    }
-
-
-@functools.cache
-def build_options(name):
-    """The engine's options that its build takes, defaults included: others make no engine stale."""
-    checked = registry.options(engine_of(name), CONFIG.engines.get(name, {}))
-    return checked.build.model_dump(mode="json")
-
-
-@functools.cache
-def run_options(name):
-    """The engine's options that its runs take, defaults included."""
-    checked = registry.options(engine_of(name), CONFIG.engines.get(name, {}))
-    return checked.run.model_dump(mode="json")
-
-
 rule probe_device:
     output:
         record="<results>/devices/{device}.json",

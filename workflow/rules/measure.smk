@@ -8,42 +8,6 @@ Timed jobs hold the whole machine: they take all of the resource `machine`, of w
 """
 
 
-def run_settings(wildcards, engine=None):
-    """What inference and validation have in common; `engine` if the paths name none."""
-    entry = CONFIG.devices[wildcards.device]
-    name = engine or wildcards.engine
-    return {
-        "cell": cell_of(wildcards, engine),
-        "module": CONFIG.engine_module(name),
-        "preprocessing": preprocessing_of(wildcards),
-        "subset": dataset_entry(wildcards).subset,
-        "policy": {
-            "local_scratch": entry.local_scratch,
-            "share_node": entry.share_node,
-        },
-        "protocol": CONFIG.measurement.protocol,
-        "scenario": "offline",
-        "options": run_options(name),
-    }
-
-
-def validation_settings(wildcards):
-    measurement = CONFIG.measurement
-    return run_settings(wildcards, "torch") | {
-        "architecture": model_of(wildcards).architecture,
-        "repeats": measurement.validation_repeats,
-        "cached_repeats": 0,
-    }
-
-
-def inference_settings(wildcards):
-    measurement = CONFIG.measurement
-    return run_settings(wildcards) | {
-        "repeats": measurement.repeats,
-        "cached_repeats": measurement.cached_repeats,
-    }
-
-
 rule run_validation:
     input:
         weights="<resources>/weights/{model}.pth",

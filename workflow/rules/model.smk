@@ -8,23 +8,6 @@ Leaves: <resources>/weights/{model}.pth and <results>/models/{model}/exported.on
 DEMO = [name for name, model in CONFIG.models.items() if model.weights == "demo"]
 
 
-def checkpoint_settings(wildcards):
-    model = model_of(wildcards)
-    weights = model.weights.model_dump(mode="json")
-    return {"weights": weights, "architecture": model.architecture}
-
-
-def model_settings(wildcards):
-    return {
-        "architecture": model_of(wildcards).architecture,
-        "preprocessing": preprocessing_of(wildcards),
-    }
-
-
-def simplification_settings(wildcards):
-    return {"preprocessing": preprocessing_of(wildcards)}
-
-
 rule fetch_weights:
     output:
         weights="<resources>/weights/{model}.pth",

@@ -5,25 +5,6 @@ Leaves: <results>/table.csv, <results>/report.md and <results>/precision/{precis
 """
 
 
-def precisions_of(wildcards):
-    """The precisions of a report: the one that its path names, or all of the config."""
-    named = getattr(wildcards, "precision", None)
-    return [named] if named else CONFIG.cases.precisions
-
-
-def row_records(wildcards):
-    return records_needed(precisions_of(wildcards))
-
-
-def row_settings(wildcards):
-    return {"rows": rows_of(precisions_of(wildcards))}
-
-
-def report_settings(wildcards):
-    precision = getattr(wildcards, "precision", None)
-    return row_settings(wildcards) | {"precision": precision, "notes": notes()}
-
-
 rule make_table:
     input:
         records=row_records,
