@@ -96,7 +96,7 @@ ENVIRONMENT = Environment(
 )
 IDENTITY = Identity(
     present=True,
-    machine="x86_64",
+    isa="x86_64",
     cpu="a processor",
     cpu_count=2,
     cpu_features=("avx2",),
@@ -119,7 +119,7 @@ MEASURED = Measured(
     device_kind="cpu",
     execution=Execution(executed={"u8": 53}, threads=2, streams=2),
     metrics=METRICS,
-    memory=MemoryUse(used_bytes=1 << 29, total_bytes=24 << 30, source="resident"),
+    memory=MemoryUse(used_bytes=1 << 29, total_bytes=24 << 30, source="rss"),
     time_spent=TIME_SPENT,
     passes=PassSeconds(whole=(2.0, 2.5), cached=(1.5,), cached_images=128, resident=(0.5,)),
     startup=Startup(load_s=0.5, warmup_s=0.25),

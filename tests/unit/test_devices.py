@@ -24,7 +24,7 @@ from stagebench.vocabulary import failed
 CARD = Accelerator(name="NVIDIA A100", uuid="GPU-1", compute_capability="8.0", memory_bytes=80 << 30)
 MACHINE = Identity(
     present=True,
-    machine="x86_64",
+    isa="x86_64",
     cpu="A CPU",
     cpu_count=64,
     cpu_features=("avx2",),

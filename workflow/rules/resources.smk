@@ -74,7 +74,7 @@ def has_gpu(name):
 def gpus_of(wildcards):
     """How many GPUs a job on a device asks for.
 
-    Here only what runs on a GPU needs one. On a cluster a device that has a GPU is one with it, whatever runs there:
+    Here only what runs on a GPU needs one. On a cluster a device that has a GPU is one with it, for every job:
     its record describes the card, and a job without it would find itself on other hardware.
     """
     if not runs_here():

@@ -20,7 +20,7 @@ from stagebench.records import io, kinds
 def runs_here():
     """Whether jobs run on this machine, so that its hardware and libraries are theirs. Known once the DAG is built.
 
-    A dry run plans for the executor that it stands for. Of that one Snakemake keeps only that jobs elsewhere are watched
+    A dry run plans for the executor that would run. Of that one Snakemake keeps only that jobs elsewhere are watched
     by threads, and if nothing is executed at all (`--summary`) that a number of nodes was given.
     """
     if workflow.remote_exec:
@@ -101,7 +101,7 @@ identity_here = functools.cache(identity.identity)
 
 
 def hardware_of(wildcards):
-    """The kind of machine that a device stands for; unknown if only the job itself can know it."""
+    """The kind of machine behind a device; unknown if only the job itself can know it."""
     absent = CONFIG.devices[wildcards.device].compute_capability
     if absent is not None:
         return f"hardware of compute capability {absent}"

@@ -1,4 +1,4 @@
-"""Extract an archive into class folders, with a manifest beside them."""
+"""Extract an archive into class folders, and write their manifest."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Link images that are extracted already into class folders, with a manifest beside them."""
+"""Link extracted images into class folders and write their manifest."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -199,7 +199,7 @@ def test_a_record_without_a_figure_is_named(row):
     [
         ({"int8": 52, "fp16": 1}, "52 x int8, 1 x fp16"),  # as TensorRT's session gives it
         ({"u8": 54}, "54 x u8"),
-        ({}, "not told by the engine"),
+        ({}, "not reported by the engine"),
     ],
 )
 def test_what_was_executed_is_what_the_loaded_engine_said(row, executed, text):

@@ -49,7 +49,7 @@ class Section(BaseModel):
 
 
 class Cases(Section):
-    """What is measured: every combination is a cell, a row of the report."""
+    """Cells to measure: every combination is one, a row of the report."""
 
     devices: list[Name] = Field(["local"], min_length=1, description="Names from `devices`.")
     models: list[Name] = Field(["resnet50-demo"], min_length=1, description="Names from `models`.")
@@ -91,7 +91,7 @@ class Device(Section):
 
 
 class Weights(Section):
-    """Where a checkpoint comes from."""
+    """Source of a checkpoint."""
 
     url: str | None = Field(None, description="Address to download from (https or file).")
     file: str | None = Field(None, description="Local file; wins over `url`.")
@@ -190,7 +190,7 @@ class Dataset(Section):
 
 
 class Measurement(Section):
-    """How it is measured."""
+    """Settings of the measurement."""
 
     repeats: int = Field(3, ge=1, description="Passes over all images for p_infer_whole, and blocks for core rates.")
     validation_repeats: int = Field(1, ge=1, description="Passes over all images for p_val_whole.")
@@ -210,7 +210,7 @@ class Measurement(Section):
 
 
 class Report(Section):
-    """How it is reported."""
+    """Settings of the report."""
 
     language: Literal["en"] = Field("en", description="Language of the report.", json_schema_extra=_NO_EFFECT_YET)
 
@@ -340,7 +340,7 @@ def _explain(entry: Any) -> str:
 
 
 def _siblings(path: list[str]) -> list[str]:
-    """Return the known keys beside the last part of `path`."""
+    """Return the known keys on the level of the last part of `path`."""
     section: Any = Config
     for part in path[:-1]:
         if section is None:  # the part is the name of an entry: its value's model is what follows

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Preprocessing(BaseModel):
-    """How an image becomes the model's input; the defaults are those of ImageNet's validation.
+    """Steps from an image to the model's input; the defaults are those of ImageNet's validation.
 
     Resize and crop happen in the decoder (uint8), mean and standard deviation inside the exported graph.
     The values are torchvision's `ImageClassification` preset for ResNet-50's V1 weights.

@@ -22,7 +22,7 @@ class Precision:
 
     `min_capability` is the compute capability from which tensor cores multiply in it (CUDA C++ Programming Guide,
     appendix "Compute Capabilities"); None where every GPU does. `cpu_features` are the flags of /proc/cpuinfo of which
-    a CPU needs one; an empty tuple stands for arithmetic that no CPU has, None for one that every CPU has.
+    a CPU needs one; an empty tuple means arithmetic that no CPU has, None arithmetic that every CPU has.
     """
 
     name: str

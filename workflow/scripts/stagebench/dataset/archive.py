@@ -35,7 +35,7 @@ def extract_archive(
 ) -> None:
     """Extract an archive into class folders `images`/<wnid>/<name>, with a manifest outside that directory.
 
-    The images are written beside their place and renamed at the end, so an interrupted run leaves nothing that passes
+    The images are written next to their place and renamed at the end, so an interrupted run leaves nothing that passes
     for complete; the next one starts over.
 
     Args:
@@ -46,7 +46,7 @@ def extract_archive(
         record: record to write.
         labels: kind of the labels, "imagenet" or "sample".
         expected: number of validation images that there must be.
-        devkit: ImageNet's development kit, held against the labels; None to go without.
+        devkit: ImageNet's development kit, compared with the labels; None to go without.
         workers: processes that share the work, of which more than there are CPUs are not started.
 
     Raises:

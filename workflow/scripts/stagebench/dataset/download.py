@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def fetch(url: str, out: Path, *, algorithm: str, expected: str | None) -> Digest:
     """Bring the file at an address (https or file; http on this machine) to `out` and check its digest.
 
-    A download that broke off goes on where it stopped, in this run and in the next one. A file with another digest is
+    A download that broke off resumes where it stopped, in this run and in the next one. A file with another digest is
     kept aside as `{out}.{algorithm}-{digest}`, where a run that expects that digest finds it.
 
     Args:
@@ -93,7 +93,7 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
 
 
 def local_path(url: str) -> Path | None:
-    """Return the path that an address without a scheme, or with the scheme file, stands for; None for what is remote.
+    """Return the path that an address without a scheme, or with the scheme file, means; None for what is remote.
 
     Raises:
         StagebenchError: the scheme is another one.

@@ -38,7 +38,7 @@ def link_folder(
         folder: images side by side, as in ImageNet's archive, or in class folders named by wnid.
         images: directory to make; it holds symbolic links alone.
         labels: kind of the labels, "imagenet" or "sample".
-        devkit: ImageNet's development kit, held against the labels; None to go without.
+        devkit: ImageNet's development kit, compared with the labels; None to go without.
         expected: number of validation images that there must be.
 
     Raises:
@@ -107,7 +107,7 @@ def _require_level(folder: Path, kind: Labels) -> None:
 
 
 def _holds_images(folder: Path, kind: Labels) -> bool:
-    """Whether images of the data set lie in a folder, side by side or in class folders.
+    """Return whether images of the data set lie in a folder, side by side or in class folders.
 
     Class folders alone say nothing: those of ImageNet's training images have the same names.
     """

@@ -1,4 +1,4 @@
-"""What extracting an archive and linking a folder have in common: sound images, right counts, manifest and record."""
+"""Common steps of extracting an archive and linking a folder: sound images, right counts, manifest and record."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SHOWN = 3
 
 
 def check_image(data: bytes) -> str | None:
-    """Say why an image file cannot be used; None if it can.
+    """Return why an image file cannot be used; None if it can.
 
-    What torchvision's loader decodes can be used, whatever its name says. A JPEG of the usual kind is not decoded for
-    that, since its headers tell; anything else is.
+    What torchvision's loader decodes can be used, independent of its name. A JPEG of the usual kind is not decoded for
+    that, since its headers suffice; anything else is.
     """
     if is_surely_decodable(data):
         return None
@@ -34,7 +34,7 @@ def check_image(data: bytes) -> str | None:
 
 
 def check_counts(rows: ManifestRows, kind: Labels, expected: int, where: str) -> None:
-    """Go on only where the number of images and of each class's images are what they must be.
+    """Raise unless the numbers of images and of each class's images are as expected.
 
     Raises:
         StagebenchError: they are not.

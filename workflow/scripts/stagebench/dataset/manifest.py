@@ -32,7 +32,7 @@ class ManifestRow(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What an image's name says of it."""
+    """Split, class name and label of an image."""
 
     split: Split
     wnid: str
@@ -132,7 +132,7 @@ def calibration_rows(manifest: Path, count: int = CALIBRATION_IMAGES) -> list[Ma
 
 
 def list_digest(rows: Iterable[ManifestRow]) -> str:
-    """Return the SHA-256 of a list of images, by their own digests: what a record tells of a choice of images."""
+    """Return the SHA-256 of a list of images, by their own digests: the identity of a choice of images in records."""
     return hashlib.sha256("".join(row.sha256 for row in rows).encode()).hexdigest()
 
 
@@ -159,7 +159,7 @@ def _rows(path: Path) -> Iterator[ManifestRow]:
 def _balanced(rows: list[ManifestRow], count: int, purpose: str) -> list[ManifestRow]:
     """Choose `count` rows, as many of each class as of any other (one less for some), in the order of `rows`.
 
-    The choice depends on `purpose` and the rows' names alone: digests of the names stand in for random numbers.
+    The choice depends on `purpose` and the rows' names alone: digests of the names serve as random numbers.
     """
 
     def lot(name: str) -> bytes:

@@ -46,7 +46,7 @@ def decode_pixels(
 ) -> None:
     """Decode the validation images of a data set into one .npy file: uint8 (images, crop, crop, 3), manifest's order.
 
-    Work in progress lives in `pixels`.part with a journal beside it. A run that was killed goes on from the journal's
+    Work in progress lives in `pixels`.part with a journal next to it. A run that was killed resumes from the journal's
     last entry whose digest the file still has; another manifest, recipe or subset starts over.
 
     Raises:
@@ -134,7 +134,7 @@ def _decoded(
 
 
 class _Writer:
-    """Appends blocks to `pixels`.part, with a journal from which a killed run goes on.
+    """Appends blocks to `pixels`.part, with a journal from which a killed run resumes.
 
     The journal holds one line of JSON that says what is being made, then one line per block: the images so far and the
     SHA-256 of the file so far. It trusts nothing that the file's bytes do not confirm.

@@ -9,12 +9,12 @@ from stagebench.errors import StagebenchError
 
 
 def require_free(folder: Path, needed: int, *, what: str, advice: str) -> None:
-    """Go on only where a folder's disk has `needed` bytes free.
+    """Raise unless a folder's disk has `needed` bytes free.
 
     Args:
         folder: an existing folder.
         what: what is to be written there, the beginning of a sentence.
-        advice: what to do about it beside making room.
+        advice: what to do about it other than making room.
 
     Raises:
         StagebenchError: it has less.

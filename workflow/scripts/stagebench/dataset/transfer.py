@@ -106,7 +106,7 @@ class Digest:
 
 
 class _PassingError(Exception):
-    """What a later attempt may not meet."""
+    """A passing fault, which a later attempt may not meet."""
 
 
 def without_credentials(url: str) -> str:
@@ -116,16 +116,16 @@ def without_credentials(url: str) -> str:
 
 
 def download(url: str, part: Path, *, algorithm: str, resume_unmarked: bool) -> Digest:
-    """Download `url` (https, or http on this machine) into `part`, going on with what an earlier attempt or run left.
+    """Download `url` (https, or http on this machine) into `part`, resuming what an earlier attempt or run left.
 
     A server that ignores the range starts it over. Proxies come from the usual variables of the environment, a bearer
     token from STAGEBENCH_TOKEN, a user from STAGEBENCH_USER and STAGEBENCH_PASSWORD or from ~/.netrc; none is logged.
 
     Args:
         algorithm: of the digest that is returned, "md5" or "sha256".
-        part: file in progress; a sidecar beside it (`.json`) remembers which version of the file it is.
+        part: file in progress; a sidecar next to it (`.json`) remembers which version of the file it is.
         resume_unmarked: go on even where the server gives its file no mark (ETag, Last-Modified), since a checksum
-            will tell.
+            will decide.
 
     Raises:
         StagebenchError: the address is neither or leads to one that is neither, the server refuses or is not who it
@@ -161,7 +161,7 @@ def download(url: str, part: Path, *, algorithm: str, resume_unmarked: bool) -> 
 
 
 class _StartOverError(Exception):
-    """What is there belongs to another version of the file."""
+    """The partial file belongs to another version of the file."""
 
 
 def _attempt(session: requests.Session, url: str, part: Path, digest: Digest, resume_unmarked: bool) -> Digest:
@@ -236,7 +236,7 @@ class _Pace:
 
 
 def _continues(response: requests.Response, begin: int, mark: str, resume_unmarked: bool) -> bool:
-    """Whether the body goes on at byte `begin` of the same file."""
+    """Return whether the body continues at byte `begin` of the same file."""
     if response.status_code != 206:
         return False
     starts = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
@@ -294,7 +294,7 @@ def _resume(url: str, part: Path, algorithm: str) -> Digest:
     """Return the digest of what an earlier run left of the same address; start over with anything else."""
     part.parent.mkdir(parents=True, exist_ok=True)
     if part.is_file() and _noted(part).get("url") == without_credentials(url):
-        _log.info("%s: going on after %d bytes", part, part.stat().st_size)
+        _log.info("%s: resuming after %d bytes", part, part.stat().st_size)
         return Digest.of_file(algorithm, part)
     part.unlink(missing_ok=True)
     forget(part)
@@ -334,7 +334,7 @@ def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.Prepare
 
 
 def _brief(error: Exception, url: str) -> str:
-    """Return an error in one line, without the address and whatever it may hold."""
+    """Return an error in one line, without the address and what it may hold."""
     if isinstance(error, _PassingError):
         return str(error)
     host = urlsplit(url).hostname

@@ -131,7 +131,7 @@ def _written(outcome: _Outcome) -> Iterator[Written]:
 
 
 class _Source(NamedTuple):
-    """What a worker reads from and writes to, and how it checks what it has read."""
+    """A worker's source and target, and its check of what it has read."""
 
     archive: Path
     folder: Path

@@ -1,6 +1,6 @@
 """The contract of an engine: what a module has to provide to be measured.
 
-An engine is a module that defines `ENGINE`, an instance of a subclass of `Engine`: a file (or package) beside this one,
+An engine is a module that defines `ENGINE`, an instance of a subclass of `Engine`: a file or package next to this one,
 whose name is the engine's name, or any importable module that the config names (`engines.NAME.module`). Heavy
 libraries are imported inside the methods: the registry imports every engine's module to ask what it supports.
 """
@@ -48,7 +48,7 @@ class Timing(NamedTuple):
 
 @dataclass(frozen=True)
 class BuildSpec:
-    """What is to be built."""
+    """Specification of a build."""
 
     cell: Cell
     #: The model's architecture (importable "package.module.callable") and preprocessing.
@@ -74,7 +74,7 @@ class Engine(ABC):
 
     #: The distributions whose versions an engine file depends on: part of what makes it stale, and of the report.
     distributions: tuple[str, ...]
-    #: The kind of device it runs on: "gpu" stands for any accelerator that one job takes at a time.
+    #: The kind of device it runs on: "gpu" means any accelerator that one job takes at a time.
     device_kind: Literal["cpu", "gpu"]
     #: Precision -> the model file to build from, one of ONNX_VARIANTS or CHECKPOINT. A precision that is missing here
     #: is one that the engine never supports.

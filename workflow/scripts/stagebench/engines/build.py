@@ -24,7 +24,7 @@ from stagebench.vocabulary import OK, Cell, RefusedError, State, precision, unsu
 
 
 class BuildSettings(Value):
-    """What the config says of a build."""
+    """Settings of a build, from the config."""
 
     cell: Cell
     #: Module of an engine that is not of this package; null for one that is.
@@ -49,7 +49,7 @@ class BuildFiles:
 
 
 def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0) -> None:
-    """Build an engine in a child process and write its file and its record, in whatever state.
+    """Build an engine in a child process and write its file and its record, in any state.
 
     Args:
         tries_left: how often a scheduler would try again with more memory.

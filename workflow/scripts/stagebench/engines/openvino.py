@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Plan(NamedTuple):
-    """How a precision is computed."""
+    """Plan of a precision: its file, and what the library is told and reports."""
 
     variant: str
     #: Type of floating-point layers. If none is given, OpenVINO takes bfloat16 on CPUs that have it.

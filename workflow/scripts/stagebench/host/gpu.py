@@ -30,7 +30,7 @@ def probe() -> str | None:
 
 
 def gpu_present() -> bool:
-    """Say whether an NVIDIA GPU can be used here."""
+    """Return whether an NVIDIA GPU can be used here."""
     return probe() is None
 
 
@@ -143,7 +143,7 @@ def take_scheduled() -> None:
 
 
 def _explain(error: pynvml.NVMLError) -> str:
-    """Say what an NVML error means for a user."""
+    """Return what an NVML error means for a user."""
     if isinstance(error, pynvml.NVMLError_LibraryNotFound):
         return "there is no CUDA driver (the NVML library is not installed)"
     if isinstance(error, pynvml.NVMLError_DriverNotLoaded):

@@ -1,4 +1,4 @@
-"""How much memory of an NVIDIA GPU a piece of work takes at its peak."""
+"""Peak memory of a piece of work on an NVIDIA GPU."""
 
 from __future__ import annotations
 

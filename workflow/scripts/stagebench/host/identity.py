@@ -42,7 +42,7 @@ def identity() -> Identity:
     cpu, features = _cpu()
     return Identity(
         present=True,
-        machine=platform.machine(),
+        isa=platform.machine(),
         cpu=cpu,
         cpu_count=len(os.sched_getaffinity(0)),
         cpu_features=tuple(features),
@@ -54,7 +54,7 @@ def identity() -> Identity:
 def absent(compute_capability: str) -> Identity:
     """Return the identity of a GPU machine that is not this one: only its compute capability is known."""
     card = Accelerator(name=None, uuid=None, compute_capability=compute_capability, memory_bytes=None)
-    return Identity(present=False, machine=NONE, cpu=NONE, cpu_count=0, cpu_features=(), memory_bytes=0, gpu=card)
+    return Identity(present=False, isa=NONE, cpu=NONE, cpu_count=0, cpu_features=(), memory_bytes=0, gpu=card)
 
 
 def fingerprint(known: Identity) -> str:
@@ -91,7 +91,7 @@ def differences(known: Identity, here: Identity, *, timed: bool) -> list[str]:
     Another card of the same model is no difference: a scheduler gives any of a node's, or another node of the kind.
     How many CPUs the process may use differs between jobs, so only timed ones compare it.
     """
-    found = {key for key in ("machine", "cpu", "cpu_features") if getattr(known, key) != getattr(here, key)}
+    found = {key for key in ("isa", "cpu", "cpu_features") if getattr(known, key) != getattr(here, key)}
     if abs(known.memory_bytes - here.memory_bytes) > _SAME_MEMORY * here.memory_bytes:
         found.add("memory_bytes")
     if timed and known.cpu_count != here.cpu_count:
@@ -102,7 +102,7 @@ def differences(known: Identity, here: Identity, *, timed: bool) -> list[str]:
 
 
 def same_cards(known: Accelerator | None, here: Accelerator | None) -> bool:
-    """Whether two cards are of the same kind, or there is none in both places."""
+    """Return whether two cards are of the same kind, or there is none in both places."""
     if known is None or here is None:
         return known is here
     return known.same_kind(here)

@@ -1,4 +1,4 @@
-"""How much memory a run takes at its peak: the contract of a meter, and the one for the host's memory."""
+"""Peak memory of a run: the contract of a meter, and the one for the host's memory."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class MemoryMeter(ABC):
 
 
 class ProcessMemory(MemoryMeter):
-    """Resident memory of this process, by the kernel's own high-water mark."""
+    """RSS of this process, by the kernel's own high-water mark."""
 
     def __init__(self) -> None:
         # proc(5): "5" resets the peak to the current size; a forked child inherits its parent's.
         Path("/proc/self/clear_refs").write_text("5")
 
     def peak(self) -> MemoryUse:
-        """Return the peak of the resident memory since this object was made."""
+        """Return the peak RSS since this object was made."""
         status = Path("/proc/self/status").read_text()
         found = re.search(r"^VmHWM:\s+(\d+) kB", status, flags=re.MULTILINE)
         used = int(found.group(1)) * 1024 if found else 0
-        return MemoryUse(used_bytes=used, total_bytes=psutil.virtual_memory().total, source="resident")
+        return MemoryUse(used_bytes=used, total_bytes=psutil.virtual_memory().total, source="rss")

@@ -1,4 +1,4 @@
-"""What a script depends on: the modules that it reaches, and one digest of their code.
+"""Dependencies of a script: the modules that it reaches, and one digest of their code.
 
 Snakemake notices an edited script, not an edited module that the script imports. So each rule carries the digest of its
 script's import closure as a parameter. Comments, docstrings and layout are no part of it. The algorithm is frozen:
@@ -53,7 +53,7 @@ _F_STRING_ENDS = {getattr(token, name) for name in ("FSTRING_END", "TSTRING_END"
 
 
 def is_plumbing(module: str) -> bool:
-    """Whether a module of this package is left out of all digests."""
+    """Return whether a module of this package is left out of all digests."""
     return module in PLUMBING or module.startswith(_PLUMBING_ROOMS)
 
 
@@ -74,10 +74,11 @@ def closure(root: Path, name: str = "") -> dict[str, Path]:
     while waiting:
         module, file = waiting.pop()
         for target in _imports(file, module):
-            if target in found or is_plumbing(target):
+            top = target.partition(".")[0]
+            if target in found or is_plumbing(target) or (top not in (PACKAGE, own) and _is_installed(top)):
                 continue
             place = _file_of(target)
-            if place is not None and (target.partition(".")[0] in (PACKAGE, own) or not _is_installed(place)):
+            if place is not None:
                 found[target] = place
                 waiting.append((target, place))
     return dict(sorted(found.items()))
@@ -110,7 +111,7 @@ def module_digest(name: str) -> str:
 def code_tokens(source: str) -> Iterator[str]:
     """Yield the tokens of Python code, without comments, docstrings and layout; the same on Python 3.11 to 3.13.
 
-    A statement that is nothing but a string has no effect, wherever it stands: it counts as a docstring.
+    A statement that is nothing but a string has no effect and counts as a docstring.
     """
     line: list[str] = []
     only_strings = True
@@ -197,7 +198,10 @@ def _file_of(module: str) -> Path | None:
 
 
 @cache
-def _is_installed(file: Path) -> bool:
-    """Whether a file belongs to the standard library or to an installed distribution."""
+def _is_installed(package: str) -> bool:
+    """Return whether a top-level package or module belongs to the standard library or to an installed distribution."""
+    file = _file_of(package)
+    if file is None:
+        return package in sys.builtin_module_names
     folders = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return any(file.is_relative_to(folder) for folder in folders) or "site-packages" in file.parts

@@ -1,4 +1,4 @@
-"""Risky work in a child process: whatever kills the child becomes a value instead of ending the stage."""
+"""Risky work in a child process: its death becomes a value instead of ending the stage."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _FROM_OUTSIDE = frozenset({"SIGTERM", "SIGINT", "SIGHUP"})
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended that did not end well: the state for the record, and what is known beyond it."""
+    """End of a child that failed: the state for the record, and what else is known."""
 
     state: State
     failure: Failure
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether memory ran out, as far as can be told: the kernel's kill, or the library's own words."""
+        """Whether memory ran out, as far as can be known: the kernel's kill, or the library's own words."""
         text = self.state.reason.lower().replace("_", " ")
         return self.failure.signal == "SIGKILL" or "memoryerror" in text or "out of memory" in text
 
@@ -61,7 +61,7 @@ def _child(sender: Connection, function: Callable[..., None], arguments: dict[st
     except StagebenchError as error:
         sender.send(error)
         sys.exit(1)
-    except BaseException as error:  # whatever a library raises becomes the row's reason
+    except BaseException as error:  # any error of a library becomes the row's reason
         _log.error("%s", traceback.format_exc())
         lines = str(error).strip().splitlines() or ["no message"]
         sender.send(f"{type(error).__name__}: {lines[0]}")
@@ -88,7 +88,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Ended | None:
     """Run `function(**arguments)` in a child process and wait for it; return None where it ended well.
 
     The child is forked, which spares it the imports, unless a library has computed here with threads of its own, for
-    which the child would wait for ever, or CUDA. Then it is started anew, and function and arguments are pickled.
+    which the child would wait for ever, or CUDA. Then it is spawned, and function and arguments are pickled.
 
     Returns:
         How it ended, where it was killed by a signal, ran out of memory or raised an error of a library.
@@ -122,7 +122,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Ended | None:
         name = signal.Signals(os.WTERMSIG(status)).name
         if name in _FROM_OUTSIDE:
             raise StagebenchError(f"ended from outside ({name}): nothing was recorded; run it again")
-        if message:  # a library can end the process yet when it is unloaded after an error, which is told all the same
+        if message:  # unloading a library after an error can still end the process; the error is what counts
             return _ended(f"{message} (then killed by {name})", name, peak)
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return _ended(f"killed by {name}{hint} at a peak of {peak / 2**30:.2f} GiB", name, peak)

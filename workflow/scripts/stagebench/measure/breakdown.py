@@ -1,4 +1,4 @@
-"""Where the time of passes went: what the feeder's threads did, and what the loop waited for."""
+"""Breakdown of the time of passes: the work of the feeder's threads, and the loop's waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Work(NamedTuple):
-    """What filling a run of images took, in seconds of the thread that did it."""
+    """Cost of filling a run of images, in seconds of the thread that did it."""
 
     read: float
     decode: float

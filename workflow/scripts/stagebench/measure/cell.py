@@ -1,4 +1,4 @@
-"""Measuring one cell: its engine is opened in a process of its own, run, and written down, whatever becomes of it."""
+"""Measuring one cell: its engine is opened in a process of its own, run, and its outcome recorded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from stagebench.vocabulary import OK, Cell, RefusedError, State
 
 
 class DevicePolicy(Value):
-    """What timed jobs may do on a device."""
+    """Permissions of timed jobs on a device."""
 
     #: Folder on the machine's own disk to copy images to and read them from; null to read them in place.
     local_scratch: str | None = None
@@ -52,7 +52,7 @@ class DevicePolicy(Value):
 
 
 class CellSettings(Value):
-    """What the config says of a cell's run."""
+    """Settings of a cell's run, from the config."""
 
     cell: Cell
     #: Module of an engine that is not of this package; null for one that is.
@@ -109,7 +109,7 @@ def measure_inference(settings: CellSettings, files: CellFiles, tries_left: int 
 
 
 def measure_cell(kind: type[CellRecord], settings: CellSettings, files: CellFiles, tries_left: int) -> None:
-    """Measure a cell in a child process that has the machine, or its part of it, to itself; write what became of it.
+    """Measure a cell in a child process that has the machine, or its part of it, to itself; record the outcome.
 
     Arguments and errors are those of `measure_inference`.
     """

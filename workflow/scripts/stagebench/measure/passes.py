@@ -1,4 +1,4 @@
-"""Passes over all images: what they give, and the seam at which the order of requests is decided."""
+"""Passes over all images: their results, and the seam at which the order of requests is decided."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Passes:
-    """What several passes over N images gave."""
+    """Results of several passes over N images."""
 
     #: Classes and logits of the five best, int16 and float32 (passes, N, 5).
     classes: NDArray[np.int16]

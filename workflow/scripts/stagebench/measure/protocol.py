@@ -40,7 +40,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a protocol measured."""
+    """Findings of a protocol."""
 
     warm_up: Passes
     resident: Blocks

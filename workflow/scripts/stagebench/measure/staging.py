@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Location:
-    """Where a timed run reads from."""
+    """Location that a timed run reads from."""
 
     #: The manifest's path there: images lie relative to its folder.
     manifest: Path
@@ -58,7 +58,7 @@ def in_place(manifest: Path, pixels: Path | None) -> Location:
 def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scratch: str) -> Location:
     """Copy the images of `rows` and the decoded pixels below the folder `scratch`; what is there already stays.
 
-    Every image is held against the manifest's SHA-256 while it is copied.
+    Every image is compared with the manifest's SHA-256 while it is copied.
 
     Raises:
         StagebenchError: the folder does not exist or is too small, or an image differs from the manifest.
@@ -67,7 +67,7 @@ def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scra
     root = Path(os.path.expandvars(scratch)).expanduser()
     if not root.is_dir() or not root.is_absolute():
         raise StagebenchError(
-            f"devices.*.local_scratch: {scratch!r} names no folder on this machine (it stands for {root}); "
+            f"devices.*.local_scratch: {scratch!r} names no folder on this machine (it expands to {root}); "
             "name one that every node of this device has, or leave the key out"
         )
     name = f"{manifest.parent.name}-{digest(manifest)[:16]}"

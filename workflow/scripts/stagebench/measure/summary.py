@@ -1,4 +1,4 @@
-"""From what a protocol measured to the record's figures and the raw samples beside it."""
+"""From what a protocol measured to the record's figures and the raw samples next to it."""
 
 from __future__ import annotations
 

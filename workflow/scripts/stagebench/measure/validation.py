@@ -14,7 +14,7 @@ from stagebench.vocabulary import precision
 
 
 class ValidationSettings(CellSettings):
-    """What the config says of a validation run; its cell's engine is torch."""
+    """Settings of a validation run, from the config; its cell's engine is torch."""
 
     #: Importable callable, "package.module.callable".
     architecture: str
@@ -36,7 +36,7 @@ def measure_validation(settings: ValidationSettings, files: ValidationFiles, tri
     """Measure the model in torch and write its record and its raw samples.
 
     Torch's engine file is the checkpoint with its settings. It is made in a hidden folder and does not stay: a copy of
-    the weights for each precision and batch size would serve nobody.
+    the weights for each precision and batch size would be of no use.
 
     Args:
         tries_left: how often a scheduler would try again with more memory.

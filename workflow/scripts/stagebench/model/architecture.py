@@ -21,7 +21,7 @@ class Classifier(nn.Module):
     """A network with the preprocessing's arithmetic in front: uint8 [N, crop, crop, 3] to float32 logits [N, classes].
 
     The cast is the first operation, since TensorRT takes uint8 nowhere else; mean and standard deviation are applied
-    in float32 whatever type the network computes in.
+    in float32, independent of the network's type.
     """
 
     mean: Tensor

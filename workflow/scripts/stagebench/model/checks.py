@@ -1,4 +1,4 @@
-"""What two models' outputs have in common, and how an ONNX file is run to find out."""
+"""Comparison of two models' outputs, and running an ONNX file for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Export and simplification reorder sums and fold batch norms into convolutions: single precision differs by a few
 # units in the sixth digit after 50 layers. What is wrong (a lost layer, another mean) differs in the first.
 TOLERANCE = 1e-3
-# Enough images to tell a right graph from a wrong one.
+# Enough images to distinguish a correct graph from a wrong one.
 COMPARED = 8
 #: Names in every prepared file.
 INPUT, OUTPUT = "images", "logits"

@@ -1,8 +1,8 @@
 """Weights for the embedded default: a true network whose last layer is fitted to the fitting images.
 
 The convolutions keep their seeded random weights; batch norm takes its statistics from the fitting images; the last
-layer is solved in closed form on the features that come out (ridge regression). Random features of a deep network tell
-photographs apart well enough for an accuracy that a wrong computation would visibly lower.
+layer is solved in closed form on the features that come out (ridge regression). Random features of a deep network
+distinguish photographs well enough for an accuracy that a wrong computation would visibly lower.
 """
 
 from __future__ import annotations

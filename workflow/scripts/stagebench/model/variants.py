@@ -32,7 +32,7 @@ _COMPARED = 16
 
 @dataclass(frozen=True)
 class _Source:
-    """What a variant is made from."""
+    """The sources of a variant."""
 
     simplified: Path
     weights: Path

@@ -1,1 +1,1 @@
-"""What stages leave behind: files written atomically, and a typed record beside each artifact."""
+"""The output of stages: files written atomically, and a typed record for each artifact."""

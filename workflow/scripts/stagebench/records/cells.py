@@ -13,7 +13,7 @@ from stagebench.vocabulary import Cell
 
 
 class Device(Value):
-    """A device: the machine that a name of the config stands for."""
+    """A device: the machine behind a name of the config."""
 
     name: str
     host: str
@@ -28,10 +28,10 @@ class DeviceRecord(Record[Device]):
 
 
 class Execution(Value):
-    """What a loaded engine computes, read back from the engine itself, never from what was asked of it."""
+    """Computation of a loaded engine, read back from the engine itself, never from what was asked of it."""
 
     #: Layers that multiply (convolutions, matrix products) by the type they compute in, in the library's own words:
-    #: {"u8": 53, "f32": 1}. Empty where the engine computes nothing or does not tell.
+    #: {"u8": 53, "f32": 1}. Empty if the engine computes nothing or does not say.
     executed: dict[str, int]
     #: False for an engine that shows the input side alone.
     computes: bool = True
@@ -40,7 +40,7 @@ class Execution(Value):
     streams: int | None = None
     #: "captured", "not capturable" or "switched off"; null for engines without CUDA graphs.
     cuda_graphs: str | None = None
-    #: Scratch memory on the device that the engine asks for, in bytes; null where it does not tell.
+    #: Scratch memory on the device that the engine asks for, in bytes; null if it does not say.
     device_memory_bytes: int | None = None
     #: Anything else the library says. No other room reads it.
     details: dict[str, JsonValue] = Field({})
@@ -51,7 +51,7 @@ class Built(Value):
 
     #: What the library took to build, in seconds, without reading and writing files.
     build_s: float
-    #: Layers of the built engine by kind or kind and type, in the library's own words; empty where it does not tell.
+    #: Layers of the built engine by kind or kind and type, in the library's own words; empty if it does not say.
     layers: dict[str, int] = Field({})
     #: How the library was set up.
     settings: dict[str, JsonValue] = Field({})
@@ -86,7 +86,7 @@ class ImagesUsed(Value):
 
 
 class ReadFrom(Value):
-    """Where images were read from, and the seconds it took to copy them to the machine's own disk, if they were."""
+    """Source of the images, and the seconds it took to copy them to the machine's own disk, if they were copied."""
 
     folder: str
     file_system: str
@@ -95,7 +95,7 @@ class ReadFrom(Value):
 
 
 class RunSettings(Value):
-    """How a cell was run."""
+    """Settings of a cell's run."""
 
     protocol: str
     scenario: str
@@ -123,7 +123,7 @@ class Metrics(Value):
 
 
 class TimeSpent(Value):
-    """Where the time of the whole passes went, in seconds; docs/metrics.md says what overlaps with what."""
+    """Breakdown of the time of the whole passes, in seconds; docs/metrics.md says what overlaps."""
 
     #: Threads that read and decode.
     threads: int
@@ -181,7 +181,7 @@ class Measured(Value):
 
 
 class _CellRecord(Record[Measured]):
-    """What inference and validation have in common: samples lie beside the record (.npz)."""
+    """Common part of inference and validation; raw samples are next to the record (.npz)."""
 
     cell: Cell
     #: Null where the data set could not be read.
@@ -209,7 +209,7 @@ CellRecord = InferenceRecord | ValidationRecord
 
 
 class TorchCheckpoint(Value):
-    """What torch's engine file says of itself beside the state dictionary."""
+    """Metadata of torch's engine file, stored with the state dictionary."""
 
     architecture: str
     preprocessing: Preprocessing

@@ -1,7 +1,7 @@
 """The envelope that all records share, and how a record is written, read and passed on.
 
-A record is the JSON object beside an artifact that says how it was made. What a stage found out is its `result`, which
-exists only where the status is "ok". A record in any other state says why, and whoever needs its artifact passes that
+A record is the JSON object next to an artifact that says how it was made. A stage's findings are its `result`, which
+exists only if the status is "ok". A record in any other state says why, and whoever needs its artifact passes that
 state on.
 """
 
@@ -46,7 +46,7 @@ class FileEntry(Value):
 
 
 class Failure(Value):
-    """What is known of a process that failed: the signal that killed it and its peak resident memory in bytes."""
+    """A process that failed: the signal that killed it, and its peak RSS in bytes."""
 
     signal: str | None
     peak_memory_bytes: int
@@ -255,7 +255,7 @@ def write_unmade(
     outputs: Mapping[str, Path],
     **fields: Any,
 ) -> None:
-    """Write the record of a stage that made nothing, and the placeholders that stand for its output files."""
+    """Write the record of a stage that made nothing, and placeholders for its output files."""
     for file in outputs.values():
         write_text(file, PLACEHOLDER.format(status=state.status.value, reason=state.reason))
     entries = {name: FileEntry.of(file) for name, file in outputs.items()}

@@ -44,7 +44,7 @@ def format_of(kind: str) -> int:
 
 
 def schema() -> str:
-    """Return one JSON schema (draft 2020-12) for the records of all kinds; `kind` tells them apart."""
+    """Return one JSON schema (draft 2020-12) for the records of all kinds; `kind` distinguishes them."""
     references, definitions = models_json_schema([(model, "serialization") for model in KINDS.values()])
     found = definitions["$defs"]
     choices = []

@@ -31,10 +31,11 @@ class Accelerator(Value):
 
 
 class Identity(Value):
-    """What stays the same for a machine. `present` is false for one that is only built for, ahead of time."""
+    """Stable facts about a machine. `present` is false for one that is only built for, ahead of time."""
 
     present: bool
-    machine: str
+    #: Instruction set, such as x86_64.
+    isa: str
     cpu: str
     #: CPUs that the process may use.
     cpu_count: int
@@ -44,7 +45,7 @@ class Identity(Value):
 
 
 class Environment(Value):
-    """Where a figure was made, as far as it may explain it; "none" where a thing does not exist.
+    """The environment of a figure, as far as it may explain it; "none" for a thing that does not exist.
 
     It decides nothing: a new driver alone reruns nothing, and the report shows what each row was made with.
     """
@@ -55,7 +56,7 @@ class Environment(Value):
     cpus_usable: int
     cpus_total: int
     cpu_features: tuple[str, ...]
-    #: Frequency governor and limits, as far as the kernel tells them.
+    #: Frequency governor and limits, as far as the kernel exposes them.
     cpu_clock: str
     memory_bytes: int
     network: str
@@ -103,7 +104,7 @@ class GpuState(Value):
 
 
 class RanOn(Value):
-    """What a job was given: its host and CPUs, its card, and the scheduler's own names for them."""
+    """Resources of a job: its host and CPUs, its card, and the scheduler's own names for them."""
 
     host: str
     cpus: tuple[int, ...]
@@ -116,8 +117,8 @@ class RanOn(Value):
 class MemoryUse(Value):
     """Peak memory of a run, what the device has in total, both in bytes, and what was counted.
 
-    `source` is "resident" (resident memory of the process on the host), "process" (device memory of the process) or
-    "card" (growth of the whole card's use, where processes cannot be told apart).
+    `source` is "rss" (resident set size of the process on the host), "process" (device memory of the process) or
+    "card" (growth of the whole card's use, where processes cannot be distinguished).
     """
 
     used_bytes: int

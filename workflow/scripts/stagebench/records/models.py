@@ -35,7 +35,7 @@ class Difference(Value):
 
 
 class Agreement(Value):
-    """How closely a file of lower precision follows its reference: mean cosine similarity, equal top-1 in percent."""
+    """Agreement of a file of lower precision with its reference: mean cosine similarity, equal top-1 in percent."""
 
     reference: str
     images: int
@@ -70,7 +70,7 @@ class Calibration(Value):
 
 
 class Quantisation(Value):
-    """How a file was quantised; types and methods by ONNX Runtime's names."""
+    """Quantisation of a file; types and methods by ONNX Runtime's names."""
 
     activations: str
     weights: str

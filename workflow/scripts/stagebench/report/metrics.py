@@ -86,7 +86,8 @@ def executed(run: Measured) -> str:
     if not run.execution.computes:
         return "nothing"
     return (
-        ", ".join(f"{number} x {name}" for name, number in run.execution.executed.items()) or "not told by the engine"
+        ", ".join(f"{number} x {name}" for name, number in run.execution.executed.items())
+        or "not reported by the engine"
     )
 
 

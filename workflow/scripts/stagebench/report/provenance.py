@@ -1,4 +1,4 @@
-"""Where a report's figures come from: data sets, files with their digests, and the time that each stage took."""
+"""Provenance of a report's figures: data sets, files with their digests, and the time that each stage took."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class Row:
 
     @property
     def run(self) -> Measured | None:
-        """What was measured of the engine; None if it was not."""
+        """The engine's run; None if it was not measured."""
         return self.inference.result
 
     @property
@@ -145,7 +145,7 @@ class Row:
 
 
 def was_fetched(record: Record[Any]) -> bool:
-    """Whether a record is of weights that were downloaded or copied rather than made."""
+    """Return whether a record is of weights that were downloaded or copied rather than made."""
     return isinstance(record, WeightsRecord) and record.result is not None and record.result.fetched
 
 

@@ -1,7 +1,7 @@
 """From the bytes of an image file to the pixels that the model takes: exactly torchvision's, and faster.
 
-JPEG files of the usual kinds are decoded by libjpeg-turbo directly, to the same bytes that Pillow gives; whatever else
-there is goes through Pillow. Of the resized image only the window that the crop leaves is computed.
+JPEG files of the usual kinds are decoded by libjpeg-turbo directly, to the same bytes that Pillow gives; everything
+else goes through Pillow. Of the resized image only the window that the crop leaves is computed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stagebench.dataset.decode.resample import resize_window
 from stagebench.errors import StagebenchError
 from stagebench.preprocessing import Preprocessing
 
-# What decides about the pixels beside the preprocessing: part of the name of decoded files.
+# What determines the pixels in addition to the preprocessing: part of the name of decoded files.
 DECODER = "-".join(
     (
         f"simplejpeg-{metadata.version('simplejpeg')}",

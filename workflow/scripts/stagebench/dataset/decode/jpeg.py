@@ -1,4 +1,4 @@
-"""Whether a JPEG file can surely be decoded, told without decoding it.
+"""Check that a JPEG file can surely be decoded, without decoding it.
 
 libjpeg only warns of what is wrong inside the compressed data, and so does Pillow: a flipped bit there gives other
 pixels, not an error. What ends a decoder is in the headers and in markers where none belong, and these are read here.
@@ -43,10 +43,10 @@ class _UnusualError(Exception):
 
 
 def is_surely_decodable(data: bytes) -> bool:
-    """Whether `data` is a JPEG file of the usual kind that Pillow decodes without an error.
+    """Return whether `data` is a JPEG file of the usual kind that Pillow decodes without an error.
 
-    It takes some microseconds where decoding takes milliseconds. False says only that decoding has to tell: so it is
-    for progressive files, for CMYK, and wherever anything is out of the ordinary.
+    It takes some microseconds where decoding takes milliseconds. False means only that decoding has to decide, as for
+    progressive files, for CMYK, and for anything else that is out of the ordinary.
     """
     try:
         return data.startswith(b"\xff\xd8\xff") and _is_usual(data)
@@ -109,7 +109,7 @@ def _quantisation(segment: bytes) -> bytes:
 
 
 def _fits(scan: bytes, frame: bytes, quantisation: set[int], huffman: set[int]) -> bool:
-    """Whether the only scan holds all components of the frame, and all tables are there that they name."""
+    """Return whether the only scan holds all components of the frame, and all tables are there that they name."""
     components, tables = frame[6::3], scan[2:-3:2]
     return (
         len(scan) == 4 + 2 * len(components)
@@ -122,7 +122,7 @@ def _fits(scan: bytes, frame: bytes, quantisation: set[int], huffman: set[int]) 
 
 
 def _ends_well(data: bytes, begin: int) -> bool:
-    """Whether the compressed data, which begins at `begin`, is ended by nothing but the end of the image."""
+    """Return whether the compressed data, which begins at `begin`, is ended by nothing but the end of the image."""
     if len(data) - begin < _SMALL and data.count(b"\xff", begin) == data.count(b"\xff\x00", begin) + 1:
         return data.endswith(b"\xff\xd9")
     compressed = np.frombuffer(data, np.uint8, offset=begin)
@@ -152,15 +152,15 @@ def _huffman(segment: bytes) -> frozenset[int]:
 
 
 def _overflows(counts: bytes) -> bool:
-    """Whether there are more codes than code words, or more than 256 symbols. All ones is no code word."""
+    """Return whether there are more codes than code words, or more than 256 symbols. All ones is no code word."""
     used = accumulate(counts, lambda total, count: 2 * total + count)
     return any(words >= 1 << length for length, words in enumerate(used, 1)) or sum(counts) > 256
 
 
 def _opens(data: bytes) -> bool:
-    """Whether Pillow accepts what an application wrote into the file, as a file of one picture."""
+    """Return whether Pillow accepts what an application wrote into the file, as a file of one picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return image.format == "JPEG"
-    except Exception:  # whatever it is, decoding tells
+    except Exception:  # decoding decides
         return False

@@ -2,7 +2,7 @@
 
 A classifier sees the 224 x 224 window in the middle of an image whose shorter side was resized to 256 pixels. Pillow
 resizes the whole image, and the crop then throws a third of it away. With the kernels loaded, only the window is
-computed, to the same bytes; without them, Pillow does it. The tests hold the two against each other.
+computed, to the same bytes; without them, Pillow does it. The tests compare the two.
 """
 
 from __future__ import annotations

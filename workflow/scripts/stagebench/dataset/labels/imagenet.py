@@ -1,7 +1,7 @@
 """The labels of ImageNet's validation set (ILSVRC2012): wnids in class order, and the class of each image.
 
-They are facts of the data set, kept beside this file as compressed text: a line of wnids, a line of labels. The tests
-hold them against tensorflow-datasets; `read_devkit` holds them against ImageNet's own development kit.
+They are facts of the data set, kept next to this file as compressed text: a line of wnids, a line of labels. The tests
+compare them with tensorflow-datasets; `read_devkit` reads ImageNet's own development kit for comparison.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def read_devkit(archive: Path) -> ImageNetLabels:
 
 
 def require_agreement(archive: Path) -> None:
-    """Go on only where a development kit says the same as the labels of this repository.
+    """Raise unless a development kit agrees with the labels of this repository.
 
-    A kit packed anew, with another MD5 than ImageNet's own, is taken if it does, with a warning.
+    A repacked kit, with another MD5 than ImageNet's own, is accepted with a warning.
 
     Raises:
         StagebenchError: it says something else; the text names the first image that differs.
@@ -101,7 +101,7 @@ def require_agreement(archive: Path) -> None:
 
 
 def _difference(theirs: ImageNetLabels, ours: ImageNetLabels) -> str | None:
-    """Say where two sets of labels differ; None where they agree."""
+    """Return where two sets of labels differ; None where they agree."""
     if theirs.wnids != ours.wnids:
         strangers = sorted(set(theirs.wnids) - set(ours.wnids)) or [f"{len(theirs.wnids)} classes"]
         return f"has {strangers[0]}, which ImageNet's 1000 classes have not"

@@ -1,8 +1,8 @@
 # ruff: noqa: N802, D102 (the names are the library's, and so is their documentation)
-"""What is used of the modules tensorrt (10 and 11) and tensorrt_rtx, as a type: the module itself is passed around.
+"""The used part of the modules tensorrt (10 and 11) and tensorrt_rtx, as a type: the module itself is passed around.
 
-Only names that all three have stand here; what TensorRT-RTX alone has is in `TensorRTRTX`. `make typecheck-tensorrt`
-holds both against the real bindings.
+Only names that all three have are here; what TensorRT-RTX alone has is in `TensorRTRTX`. `make typecheck-tensorrt`
+checks both against the real bindings.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TensorRT(Protocol):
 
 
 class TensorRTRTX(Protocol):
-    """What TensorRT-RTX has beyond that."""
+    """The additional part of TensorRT-RTX."""
 
     @property
     def ComputeCapability(self) -> type[tensorrt_rtx.ComputeCapability]: ...

@@ -46,7 +46,7 @@ _Enum = TypeVar("_Enum")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built: the shape of the input, TF32, the target and the config's options."""
+    """Plan of a build: the shape of the input, TF32, the target and the config's options."""
 
     batch: int
     crop: int
@@ -172,7 +172,7 @@ def _configure(
 
 
 def _member(kind: type[_Enum], name: str) -> _Enum:
-    """Return the member of one of the library's enumerations that a word of the config stands for."""
+    """Return the member of one of the library's enumerations for a word of the config."""
     return cast("_Enum", getattr(kind, name.upper()))
 
 

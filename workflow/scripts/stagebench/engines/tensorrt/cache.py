@@ -36,7 +36,7 @@ def load(config: tensorrt.IBuilderConfig, path: Path | None) -> dict[str, JsonVa
 def store(
     config: tensorrt.IBuilderConfig, path: Path | None, used: dict[str, JsonValue] | None
 ) -> dict[str, JsonValue] | None:
-    """Put what the build has learned beside the file's own content and return the record's entry with its digest."""
+    """Add what the build has learned to the file's content and return the record's entry with its digest."""
     cache = config.get_timing_cache() if used is not None else None
     if path is None or used is None or cache is None:
         return used

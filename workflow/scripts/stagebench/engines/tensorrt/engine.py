@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX as engines: one class, told apart by the module that it drives."""
+"""TensorRT and TensorRT-RTX as engines: one class, parametrised by the module that it drives."""
 
 from __future__ import annotations
 

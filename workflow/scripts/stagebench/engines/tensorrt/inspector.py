@@ -1,4 +1,4 @@
-"""What a built engine says of itself, in the schemas of TensorRT 10 and 11."""
+"""Inspection of a built engine, in the schemas of TensorRT 10 and 11."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MULTIPLYING = ("conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply", "
 class Inspected(NamedTuple):
     """An engine by its inspector."""
 
-    #: Layers that multiply by the type of the tensor that goes in; empty where the engine does not tell.
+    #: Layers that multiply by the type of the tensor that goes in; empty if the engine does not say.
     executed: dict[str, int]
     layer_kinds: dict[str, int]
     #: Types of all layers' outputs.
@@ -105,8 +105,8 @@ def summarise(information: dict[str, JsonValue], device_memory_bytes: int = 0) -
 def require_executed(executed: dict[str, int], precision: str) -> None:
     """Raise unless most layers that multiply take tensors of the precision's type.
 
-    Not all need to: the first layer of a quantised model may stay in floating point. An engine that does not tell, or
-    tells in unknown words, is not judged.
+    Not all need to: the first layer of a quantised model may stay in floating point. An engine that does not say, or
+    uses unknown words, is not judged.
 
     Raises:
         RefusedError: it computes in another type, with the counts.
@@ -120,7 +120,7 @@ def require_executed(executed: dict[str, int], precision: str) -> None:
 
 
 def _multiplies(layer: dict[str, JsonValue]) -> bool:
-    """Whether a layer multiplies by weights: "ParameterType" names what a fused kernel came from."""
+    """Return whether a layer multiplies by weights: "ParameterType" names what a fused kernel came from."""
     kind = f"{layer.get('ParameterType', '')} {layer.get('LayerType', '')}".lower()
     return any(mark in kind for mark in _MULTIPLYING)
 

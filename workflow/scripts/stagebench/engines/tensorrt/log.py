@@ -1,4 +1,4 @@
-"""What TensorRT says while it works: collected for error messages, and shown as progress."""
+"""TensorRT's messages: collected for errors, and shown as progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stagebench.engines.tensorrt.api import TensorRT
 
     class Messages(tensorrt.ILogger):  # type: ignore[misc]
-        """A logger that keeps what it was told."""
+        """A logger that keeps messages."""
 
         errors: list[str]
         warnings: list[str]

@@ -1,4 +1,4 @@
-"""What the config may say of TensorRT and TensorRT-RTX."""
+"""Options of TensorRT and TensorRT-RTX in the config."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DynamicBatch(Options):
 
 
 class BuildOptions(Options):
-    """How TensorRT and TensorRT-RTX build."""
+    """Build options of TensorRT and TensorRT-RTX."""
 
     workspace_gib: float | None = Field(
         None, gt=0, description="Limit of the builder's scratch memory in GiB; by default the card's memory."
@@ -45,6 +45,6 @@ class BuildOptions(Options):
 
 
 class RunOptions(Options):
-    """How TensorRT and TensorRT-RTX run."""
+    """Run options of TensorRT and TensorRT-RTX."""
 
     cuda_graphs: bool = Field(True, description="Launch each request as one CUDA graph.")

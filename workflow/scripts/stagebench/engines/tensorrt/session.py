@@ -29,7 +29,7 @@ _INPUT, _OUTPUT = "images", "logits"
 # One request in each phase: its images are copied in, it computes, its logits are copied out.
 _REQUESTS = 3
 # What cannot be given back after a sticky error: a destructor that meets one may end the process before its error is
-# told. The process that runs a cell ends right after it.
+# reported. The process that runs a cell ends right after it.
 _LOST: list[object] = []
 
 
@@ -82,7 +82,7 @@ class _Loaded:
             raise RuntimeError(f"TensorRT could not enqueue the inference: {self.messages.explain()}")
 
     def is_capturable(self, stream: Stream) -> bool:
-        """Say whether an inference can become a CUDA graph; TensorRT-RTX may have to compile in between."""
+        """Return whether an inference can become a CUDA graph; TensorRT-RTX may have to compile in between."""
         if not hasattr(self.context, "is_stream_capturable"):
             return True
         return bool(cast("tensorrt_rtx.IExecutionContext", self.context).is_stream_capturable(int(stream.handle)))

@@ -1,4 +1,4 @@
-"""Torch on an NVIDIA GPU: the same ring of slots, in pinned memory, with copies beside compute."""
+"""Torch on an NVIDIA GPU: the same ring of slots, in pinned memory, with copies during compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of results: one row per cell, in whatever state, as CSV."""
+"""The table of results: one row per cell, in any state, as CSV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stagebench.records.io import replacing
 from stagebench.report.metrics import METRICS, Scalar
 from stagebench.report.rows import Row, RowFiles, load_rows
 
-#: What names a row beside the metrics that do, and what ends it.
+#: Columns before and after the metrics.
 _NAMES = ("device", "model", "engine")
 _END = ("status", "note")
 #: The columns of the file, in their order.
