@@ -47,6 +47,22 @@ def test_every_rule_says_its_memory_time_and_disk():
                 assert f"{needed}=" in resources[1], f"{name} says nothing of {needed}"
 
 
+TIMED = ("run_inference", "run_validation")
+
+
+def test_timing_alone_does_not_depend_on_a_profile():
+    """Every rule that is not timed takes one unit of the machine by itself, and timed ones take all of it."""
+    seen = 0
+    for file in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for rule in re.split(r"^(?=rule \w+:)", file.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"rule (\w+)", rule)[1]
+            taken = re.search(r"^        machine=(\w+),$", rule, flags=re.MULTILINE)
+            assert taken, name
+            assert taken[1] == ("WHOLE_MACHINE" if name in TIMED else "1"), name
+            seen += 1
+    assert seen > 10
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory) -> Project:
     folder = tmp_path_factory.mktemp("profiles") / "project"
