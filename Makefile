@@ -73,6 +73,16 @@ schema: $(VENV)/.runtime  ## generate the JSON schemas and config/README.md from
 metrics: $(VENV)/.runtime  ## write the registry of metrics into docs/metrics.md
 	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.report.metrics docs/metrics.md
 
+.PHONY: readme-rows diagram systems
+readme-rows: $(VENV)/.runtime  ## write five rows of the table below RESULTS into README.md (CPU="its name" if the report has none)
+	$(BIN)/python tools/readme_rows.py --results $(RESULTS) $(if $(CPU),--cpu "$(CPU)")
+
+diagram: $(VENV)/.runtime  ## draw the chain from Snakemake's rule graph: docs/assets/chain.mmd and README.md
+	$(BIN)/python tools/diagram.py
+
+systems: $(VENV)/.dev  ## resolve the requirements for each Python and machine, and write README.md's table of systems
+	$(BIN)/python tools/check_systems.py
+
 retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells below RESULTS, so that the next run tries them again
 	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.job.retry $(RESULTS)
 
