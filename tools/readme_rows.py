@@ -51,10 +51,11 @@ def as_markdown(rows: pd.DataFrame, cpu: str) -> str:
 
 
 def cpu_of(report: Path) -> str:
-    """Return the CPU that a report's environment names."""
-    found = re.search(r"^\* CPU: (.+)$", report.read_text(), flags=re.MULTILINE) if report.is_file() else None
+    """Return the CPU that a report's environment names: in a list, or in the first column of a table."""
+    text = report.read_text() if report.is_file() else ""
+    found = re.search(r"^(?:\* CPU: |\| CPU +\| )(.+?) *(?:\||$)", text, flags=re.MULTILINE)
     if found is None:
-        raise SystemExit(f"{report}: no line '* CPU: ...' in an environment block; give the CPU's name with --cpu")
+        raise SystemExit(f"{report}: no CPU in the section Environment; give its name with --cpu")
     return found[1]
 
 

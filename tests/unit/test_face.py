@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_project import copy_of_repository
+from support.project import copy_of_repository
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -94,9 +94,16 @@ def test_rows_of_a_report_are_written_between_the_marks(finished):
     assert (finished / "README.md").read_text() == text
 
 
+def test_of_several_environments_the_first_names_the_cpu(finished):
+    block = "|      | local (1)        | local (2) |\n| ---- | --- | --- |\n| CPU  | Some CPU, 4 of 8 | Other     |\n"
+    (finished / "report.md").write_text(f"## Environment\n\n{block}")
+    assert written_rows(finished).returncode == 0
+    assert "`demo` on Some CPU, 4 of 8;" in (finished / "README.md").read_text()
+
+
 def test_the_name_of_the_cpu_can_be_given(finished):
     (finished / "report.md").unlink()
-    assert "give the CPU's name with --cpu" in written_rows(finished).stderr
+    assert "give its name with --cpu" in written_rows(finished).stderr
     assert written_rows(finished, "--cpu", "Another").returncode == 0
     assert "`demo` on Another;" in (finished / "README.md").read_text()
 
