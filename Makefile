@@ -100,4 +100,6 @@ $(VENV)/.runtime: requirements/runtime.txt | $(BIN)/python
 $(VENV)/.dev: requirements/dev.txt requirements/reference.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/reference.txt
+	@# Snakemake's Slurm plugin calls `which` when it is imported, and a bare machine may have none.
+	@printf '#!/bin/sh\ncommand -v "$$@"\n' > $(BIN)/which && chmod +x $(BIN)/which
 	touch $@

@@ -21,7 +21,7 @@ PROMISED = {
     f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}": (PYTHON,),
     "make": ("make",),
     "a POSIX shell": ("sh",),
-    "coreutils": ("rm", "touch", "uname"),
+    "coreutils": ("chmod", "rm", "touch", "uname"),
     "git": ("git",),
 }
 
