@@ -21,7 +21,10 @@ DOCUMENTS = sorted(
     ]
 )
 # Files that the documents tell a user to write.
-WRITTEN_BY_USERS = {"mine.yaml": "datasets: {imagenet: {archive: {path: ILSVRC2012_img_val.tar}}}\n"}
+WRITTEN_BY_USERS = {
+    "mine.yaml": "datasets: {imagenet: {archive: {path: ILSVRC2012_img_val.tar}}}\n",
+    "one.yaml": "pathvars: {results: results/one, logs: logs/one}\n",
+}
 
 
 def commands(text: str) -> list[str]:
