@@ -46,7 +46,7 @@ def test_a_metric_is_one_entry(project):
     before = file.read_text()
     head, mark, tail = before.partition("\n)\n\nMETRICS = ")
     assert mark
-    file.write_text(f"{head}\n{entry.rstrip()}{mark}{tail}")
+    file.write_text(f"{head}\n{entry.rstrip()},{mark}{tail}")
     assert set(project.planned()) == {"make_table", "write_report"}
     done = project.run("results/report.md")
     assert done.returncode == 0, done.stdout + done.stderr
