@@ -11,7 +11,7 @@ from stagebench.job import retry
 from stagebench.records import kinds
 from stagebench.records.cells import InferenceRecord
 from stagebench.records.data import Dataset, DatasetRecord
-from stagebench.records.envelope import FileEntry, Stopwatch, passed_on, read_any
+from stagebench.records.envelope import FileEntry, Stopwatch, header, passed_on
 from stagebench.records.io import part_of, replacing, versions, write_json
 from stagebench.records.models import Weights, WeightsRecord
 from stagebench.vocabulary import RefusedError, Status, failed, unsupported
@@ -91,7 +91,7 @@ def test_a_damaged_record_is_named(tmp_path, text):
     path = tmp_path / "record.json"
     path.write_text(text)
     with pytest.raises(StagebenchError, match=r"record\.json"):
-        read_any(path)
+        header(path)
 
 
 def test_a_missing_record_names_its_target(tmp_path):

@@ -308,7 +308,7 @@ def cells(config: Config, engine_names: list[str], precisions: list[str]) -> Ite
                         yield Cell(device=device, model=model, engine=engine, precision=precision, batch=batch)
 
 
-def load(raw: Mapping[str, Any]) -> Config:
+def load(raw: Mapping[str, object]) -> Config:
     """Check a configuration as Snakemake hands it over (a merged dictionary).
 
     Raises:

@@ -17,7 +17,7 @@ from stagebench.host.environment import environment
 from stagebench.job import supervise
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.cells import Built, DeviceRecord, EngineRecord
-from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value, passed_on, read_any, write_unmade
+from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value, header, passed_on, write_unmade
 from stagebench.records.io import part_of, replacing, versions, write_json
 from stagebench.records.kinds import KINDS
 from stagebench.vocabulary import OK, Cell, RefusedError, State, precision, unsupported
@@ -116,7 +116,7 @@ def _source_record(path: Path) -> Record[Any]:
     Raises:
         StagebenchError: it is neither, or damaged.
     """
-    kind = read_any(path).get("kind")
+    kind = header(path).kind
     if kind not in ("weights", "variant"):
         raise StagebenchError(f"{path}: a record of kind {kind!r}, not of a model file; delete it and run again")
     return KINDS[kind].read(path)

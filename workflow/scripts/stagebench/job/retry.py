@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stagebench.records.envelope import read_any
+from stagebench.records.envelope import header
 from stagebench.vocabulary import Status
 
 FOLDERS = ("engines", "validation", "inference")
@@ -22,7 +22,7 @@ def forget(results: Path) -> list[Path]:
         path
         for folder in FOLDERS
         for path in sorted((results / folder).rglob("batch*.json"))
-        if read_any(path)["status"] in _AGAIN
+        if header(path).status in _AGAIN
     ]
     for record in found:
         for file in record.parent.glob(f"{record.stem}.*"):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -188,7 +188,7 @@ class Record(Value, Generic[Result]):
             StagebenchError: the file is missing, is not JSON, is a record of another kind or format, or has missing,
                 unknown or impossible fields; the text names the first of them.
         """
-        raw = read_any(path)
+        raw = _read(path)
         again = f"delete it and run the target {path}"
         if raw.get("kind") != cls.KIND:
             raise StagebenchError(f"{path}: a record of kind {raw.get('kind')!r}, not {cls.KIND!r}; {again}")
@@ -205,12 +205,25 @@ class Record(Value, Generic[Result]):
             raise StagebenchError(f"{path}: {where}: {' '.join(what.split())}; {again}") from None
 
 
-def read_any(path: Path) -> dict[str, Any]:
-    """Read the JSON object of a record of any kind, unchecked but for being one.
+class Header(NamedTuple):
+    """Kind and status of a record, as its file states them."""
+
+    kind: str
+    status: str
+
+
+def header(path: Path) -> Header:
+    """Return kind and status of a record of any kind and format.
 
     Raises:
         StagebenchError: the file is missing or is no record.
     """
+    raw = _read(path)
+    return Header(str(raw.get("kind")), str(raw["status"]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the JSON object of a record, unchecked but for being one."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from stagebench.errors import StagebenchError
 from stagebench.records.cells import EngineRecord, InferenceRecord, Measured, Metrics, ValidationRecord
@@ -39,11 +39,18 @@ class RowFiles(NamedTuple):
     records: Mapping[str, Path]
 
 
-def row_files(rows: Iterable[Mapping[str, Any]], inputs: Iterable[str]) -> list[RowFiles]:
+class PlannedRow(TypedDict):
+    """A row as the workflow plans it: the cell's fields, and the path of each stage's record or None."""
+
+    cell: dict[str, str | int]
+    records: dict[str, str | None]
+
+
+def row_files(rows: Iterable[PlannedRow], inputs: Iterable[str]) -> list[RowFiles]:
     """Return rows with the paths of their records as the job finds them: a storage provider keeps copies elsewhere.
 
     Args:
-        rows: {"cell": {...}, "records": {stage: path or None}} per row, as the workflow plans it.
+        rows: as the workflow plans them.
         inputs: the same paths, each once and in the same order, as Snakemake gives them to the job.
 
     Raises:
