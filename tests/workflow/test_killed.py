@@ -28,6 +28,7 @@ from stagebench.records.io import digest
 
 IMAGES = 1000
 KILLS = 3  # of each job
+SHELLS = ("bash", "dash", "sh")  # one of them starts a job's script
 RECIPE = PREPROCESSING.recipe(DECODER)
 TARGET = f"results/datasets/killed/pixels/{RECIPE}.npy"
 
@@ -59,7 +60,7 @@ def job_of(snakemake, rule):
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(snakemake.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() != "bash":
+                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() not in SHELLS:
                     return child
     return None
 
