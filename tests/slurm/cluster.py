@@ -48,8 +48,16 @@ def install() -> None:
             POLICY.unlink()
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition."""
+# What takes minutes on a machine whose other jobs go first: no test stands on how long it takes.
+PATIENCE_S = 600.0
+
+
+def until(what: str, condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """Wait for a condition.
+
+    Raises:
+        ClusterError: it does not come true in that many seconds.
+    """
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

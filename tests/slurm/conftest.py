@@ -71,17 +71,23 @@ class ClusterProject(Project):
 
 @dataclass
 class Run:
-    """Snakemake at work."""
+    """Snakemake at work; as a context manager it ends with the block, so that what fails there disturbs no other test."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
-    def finish(self, seconds: float = 400) -> str:
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def finish(self, seconds: float = slurm.PATIENCE_S) -> str:
         """Wait until it ends well and return what it said."""
         assert self.wait(seconds) == 0, self.log.read_text()[-6000:]
         return self.log.read_text()
 
-    def wait(self, seconds: float = 400) -> int:
+    def wait(self, seconds: float = slurm.PATIENCE_S) -> int:
         """Wait until it ends and return its exit status; what hangs is interrupted, and says what it did."""
         try:
             return self.process.wait(seconds)

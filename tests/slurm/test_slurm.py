@@ -42,18 +42,18 @@ def test_too_little_time_is_reported_and_grows_and_an_interrupted_run_goes_on(ti
     tiny.two_devices(measurement={"repeats": 10_000_000})
     little = {"runtime": "attempt", "slurm_extra": "''", "cpus_per_task": 1}
     tiny.edit_profile(lambda profile: profile["set-resources"]["run_inference"].update(little))
-    run = tiny.submit(target)
-    until("the end of the first attempt", lambda: state_of(tiny, "run_inference", "TIMEOUT") is not None, 300)
-    until("the second attempt", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 100)
-    first, second = tiny.jobs("run_inference")
-    assert (first["TimeLimit"], second["TimeLimit"]) == ("00:01:00", "00:02:00")
-    assert memory(second) == 2 * memory(first)
+    with tiny.submit(target) as run:
+        until("the end of the first attempt", lambda: state_of(tiny, "run_inference", "TIMEOUT") is not None)
+        until("the second attempt", lambda: state_of(tiny, "run_inference", "RUNNING") is not None)
+        first, second = tiny.jobs("run_inference")
+        assert (first["TimeLimit"], second["TimeLimit"]) == ("00:01:00", "00:02:00")
+        assert memory(second) == 2 * memory(first)
 
-    assert run.interrupt() != 0
+        assert run.interrupt() != 0
     said = run.log.read_text()
     assert "'TIMEOUT'" in said
     assert re.search(r"rule run_inference was ended from outside \(SIGTERM\) after \d+ s; it had runtime=1 min", said)
-    until("its jobs", lambda: {job["JobState"] for job in tiny.jobs()} & {"RUNNING", "PENDING"} == set(), 30)
+    until("its jobs", lambda: {job["JobState"] for job in tiny.jobs()} & {"RUNNING", "PENDING"} == set())
     assert tiny.jobs()[-1]["JobState"] == "CANCELLED"
 
     tiny.two_devices()
@@ -65,16 +65,18 @@ def test_too_little_time_is_reported_and_grows_and_an_interrupted_run_goes_on(ti
 
 def test_a_drained_node_delays_and_a_cancelled_job_is_tried_again(tiny):
     output("scontrol", "update", f"nodename={NODE}", "state=drain", "reason=maintenance")
-    run = tiny.submit("results/report.md")
-    until("a job that waits", lambda: state_of(tiny, "probe_device", "PENDING") is not None, 60)
-    until("Slurm's reason", lambda: "DRAINED" in output("squeue", "-h", "-t", "PD", "-o", "%r"), 60)
-    assert not (tiny.folder / "results/report.md").exists()
-    output("scontrol", "update", f"nodename={NODE}", "state=resume")
+    with tiny.submit("results/report.md") as run:
+        try:
+            until("a job that waits", lambda: state_of(tiny, "probe_device", "PENDING") is not None)
+            until("Slurm's reason", lambda: "DRAINED" in output("squeue", "-h", "-t", "PD", "-o", "%r"))
+            assert not (tiny.folder / "results/report.md").exists()
+        finally:
+            output("scontrol", "update", f"nodename={NODE}", "state=resume")
 
-    until("a job that measures", lambda: state_of(tiny, "run_inference", "RUNNING") is not None, 200)
-    cancelled = state_of(tiny, "run_inference", "RUNNING")
-    output("scancel", cancelled["JobId"])
-    said = run.finish()
+        until("a job that measures", lambda: state_of(tiny, "run_inference", "RUNNING") is not None)
+        cancelled = state_of(tiny, "run_inference", "RUNNING")
+        output("scancel", cancelled["JobId"])
+        said = run.finish()
     assert "CANCELLED" in said
     again = [job for job in tiny.jobs("run_inference") if job["Comment"] == cancelled["Comment"]]
     assert [job["JobState"] for job in again] == ["CANCELLED", "COMPLETED"]
