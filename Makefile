@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CORES ?= 8
 RESULTS ?= results
+RESOURCES ?= resources
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -83,8 +84,8 @@ diagram: $(VENV)/.runtime  ## draw the chain from Snakemake's rule graph: docs/a
 systems: $(VENV)/.dev  ## resolve the requirements for each Python and machine, and write README.md's table of systems
 	$(BIN)/python tools/check_systems.py
 
-retry: $(VENV)/.runtime  ## delete the records of unavailable and failed cells below RESULTS, so that the next run tries them again
-	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.job.retry $(RESULTS)
+retry: $(VENV)/.runtime  ## delete the records of unavailable and failed stages (RESULTS, RESOURCES): the next run tries again
+	PYTHONPATH=workflow/scripts $(BIN)/python -m stagebench.job.retry $(RESULTS) $(RESOURCES)
 
 clean:  ## delete everything the workflow made (downloads stay)
 	rm -rf results logs .snakemake

@@ -29,6 +29,7 @@ from stagebench.host.environment import environment
 from stagebench.measure.breakdown import Work
 from stagebench.measure.feeding import Feeder
 from stagebench.measure.scenarios.offline import run_passes
+from stagebench.records.artifact import ChangedError
 from stagebench.records.cells import Built, EngineRecord
 from stagebench.records.envelope import FileEntry, Stopwatch
 from stagebench.records.io import versions
@@ -266,7 +267,7 @@ def test_a_foreign_engine_is_refused_before_cuda_is_touched(change, words, world
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("fp16.onnx", b"other", r"fp16\.onnx has changed"), ("x.engine", b"engine 2 4 7", "other contents")],
+    [("fp16.onnx", b"other", r"fp16\.onnx: changed since"), ("x.engine", b"engine 2 4 7", r"x\.engine: changed since")],
     ids=["model", "file"],
 )
 def test_changed_files_are_refused_before_cuda_is_touched(
@@ -275,7 +276,7 @@ def test_changed_files_are_refused_before_cuda_is_touched(
     engine = registry.get("tensorrt")
     monkeypatch.setattr(engine, "_import", world.tensorrt)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ForeignEngineError, match=words):
+    with pytest.raises(ChangedError, match=words):
         engine.open(engine_file, built)
     assert not world.alive
 

@@ -71,7 +71,7 @@ class ClusterProject(Project):
 
 @dataclass
 class Run:
-    """Snakemake at work; as a context manager it ends with the block, so that what fails there disturbs no other test."""
+    """Snakemake at work; as a context manager it ends with the block, so that a test that fails disturbs no other."""
 
     process: subprocess.Popen[bytes]
     log: Path

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -60,6 +64,11 @@ class Project:
                 jobs.setdefault(rule, []).append(output)
         return jobs
 
+    def table(self) -> list[dict[str, str]]:
+        """Return the rows of table.csv."""
+        with (self.folder / "results/table.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
     def configure(self, **changes) -> None:
         """Write the small config with top-level sections changed."""
         merged = {key: {**SMALL.get(key, {}), **changes.get(key, {})} for key in {**SMALL, **changes}}
@@ -79,3 +88,19 @@ def copy_of_repository(repository: Path, target: Path) -> None:
         if (repository / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repository / name, target / name)
+
+
+def copy_of_finished(finished: Project, folder: Path) -> Project:
+    """Copy a project with everything that its run left, time stamps included."""
+    shutil.copytree(finished.folder, folder, symlinks=True)
+    return Project(folder)
+
+
+def until(condition: Callable[[], Any], running: subprocess.Popen[Any], seconds: float = 120) -> Any:
+    """Wait for a condition, as long as a process runs; return its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert running.poll() is None, "it ended before the moment came"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.001)
+    return value

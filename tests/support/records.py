@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from stagebench.records.cells import (
     ValidationRecord,
 )
 from stagebench.records.data import Dataset, DatasetRecord, DecodedImages, PhotographEntry, PixelsRecord
-from stagebench.records.envelope import FileEntry, Record, Stopwatch
+from stagebench.records.envelope import FileEntry, Record, Stopwatch, sealed
 from stagebench.records.machine import Environment, Identity, MemoryUse, RanOn
 from stagebench.records.models import (
     Agreement,
@@ -131,11 +133,19 @@ MEASURED = Measured(
 _GRAPH = Graph(opset=20, shapes={"images": ("batch", 224, 224, 3)})
 
 
+def edit_record(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the JSON of a record in place and seal it again, as its stage would have."""
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    edit(raw)
+    path.write_text(json.dumps(sealed(raw)), encoding="utf-8")
+
+
 class Records:
     """A folder of records, one row's worth; each can be changed before the report is made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.cell = CELL
         photographs = tuple(PhotographEntry(**photograph._asdict()) for photograph in PHOTOGRAPHS)
         dataset = Dataset(
             labels="sample", images=128, fitting_images=128, classes=16, bytes=1 << 20, photographs=photographs
@@ -202,4 +212,4 @@ class Records:
         paths = {stage: self.folder / f"{stage}.json" for stage in self.records}
         for stage, record in self.records.items():
             record.write(paths[stage])
-        return [RowFiles(CELL, paths)]
+        return [RowFiles(self.cell, paths)]

@@ -19,7 +19,7 @@ from stagebench.records.cells import Device, DeviceRecord
 from stagebench.records.envelope import Failure, Stopwatch
 from stagebench.records.machine import Accelerator, Identity
 from stagebench.report.rows import row_files
-from stagebench.vocabulary import failed
+from stagebench.vocabulary import Status, failed
 
 CARD = Accelerator(name="NVIDIA A100", uuid="GPU-1", compute_capability="8.0", memory_bytes=80 << 30)
 MACHINE = Identity(
@@ -89,12 +89,13 @@ def test_a_job_on_other_hardware_is_told_both(monkeypatch):
         identity.require_same(device_record(MACHINE), Path("results/devices/a100.json"))
 
 
-def test_a_device_that_was_sent_to_the_wrong_machine_is_refused(monkeypatch, tmp_path):
+def test_a_device_that_was_sent_to_the_wrong_machine_is_unavailable(monkeypatch, tmp_path):
     monkeypatch.setattr(identity, "identity", lambda: changed(MACHINE, gpu=None))
     record = tmp_path / "a100.json"
-    with pytest.raises(StagebenchError, match=r"devices.a100 has compute capability 8.0, but this job runs on"):
-        identity.probe("a100", "8.0", record, on_device=True)
-    assert not record.exists()
+    identity.probe("a100", "8.0", record, on_device=True)
+    refused = DeviceRecord.read(record)
+    assert refused.status is Status.UNAVAILABLE
+    assert "devices.a100 has compute capability 8.0, but this job runs on" in refused.reason
     identity.probe("a100", "8.0", record)  # elsewhere it is built for ahead of time
     assert DeviceRecord.read(record).found.identity.present is False
 

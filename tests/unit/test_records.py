@@ -4,14 +4,15 @@ import hashlib
 import json
 
 import pytest
-from support.records import Records
+from support.records import Records, edit_record
 
 from stagebench.errors import StagebenchError
 from stagebench.job import retry
 from stagebench.records import kinds
+from stagebench.records.artifact import ChangedError
 from stagebench.records.cells import InferenceRecord
 from stagebench.records.data import Dataset, DatasetRecord
-from stagebench.records.envelope import FileEntry, Stopwatch, header, passed_on
+from stagebench.records.envelope import FileEntry, Stopwatch, header, passed_on, sealed
 from stagebench.records.io import part_of, replacing, versions, write_json
 from stagebench.records.models import Weights, WeightsRecord
 from stagebench.vocabulary import RefusedError, Status, failed, unsupported
@@ -28,7 +29,7 @@ def weights_record(path, **fields):
         raw.pop(key)
         if value is not None:
             raw[key] = value
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps(sealed(raw)))
     return path
 
 
@@ -104,9 +105,25 @@ def test_a_record_holds_no_nan(tmp_path):
         write_json(tmp_path / "x.json", {"value": float("nan")})
     assert not (tmp_path / "x.json").exists()
     path = weights_record(tmp_path / "weights.json")
-    path.write_text(path.read_text().replace('"wall_s": ', '"wall_s": NaN, "x": '))
+    edit_record(path, lambda raw: raw.update(wall_s=float("nan")))
     with pytest.raises(StagebenchError, match="wall_s"):
         WeightsRecord.read(path)
+
+
+@pytest.mark.parametrize("field", ["wall_s", "finished", "result"])
+def test_an_edited_record_is_refused(tmp_path, field):
+    path = weights_record(tmp_path / "weights.json")
+    raw = json.loads(path.read_text())
+    raw[field] = {**raw["result"], "source": "seed 1"} if field == "result" else raw[field] * 2
+    path.write_text(json.dumps(raw))
+    with pytest.raises(ChangedError, match="edited since it was written; delete it and run the target"):
+        WeightsRecord.read(path)
+
+
+def test_layout_is_no_edit(tmp_path):
+    path = weights_record(tmp_path / "weights.json")
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4, sort_keys=True))
+    assert WeightsRecord.read(path).found == WEIGHTS
 
 
 def test_a_state_is_passed_on_with_its_origin_through_several_stages(tmp_path):
@@ -184,20 +201,29 @@ def test_a_library_that_is_not_there_has_the_version_none():
 
 
 def test_retry_forgets_what_may_work_another_time(tmp_path):
-    def cell(stage, status, *outputs):
-        record = tmp_path / stage / "local/m/e/fp32/batch1.json"
+    results, resources = tmp_path / "results", tmp_path / "resources"
+
+    def stage(record, status, *outputs):
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps({"status": status}))
+        entries = {output: {"path": f"elsewhere/{record.stem}{output}"} for output in outputs}
+        record.write_text(json.dumps({"status": status, "outputs": entries}))
         for output in outputs:
             record.with_suffix(output).touch()
         return record
 
-    failed = cell("engines", "failed", ".engine")
-    unavailable = cell("inference", "unavailable", ".npz")
-    good = cell("validation", "ok", ".npz")
-    assert set(retry.forget(tmp_path)) == {failed, unavailable}
+    cell = "local/m/e/fp32/batch1.json"
+    failed = stage(results / "engines" / cell, "failed", ".engine")
+    unavailable = stage(results / "inference" / cell, "unavailable", ".npz")
+    good = stage(results / "validation" / cell, "ok", ".npz")
+    weights = stage(resources / "weights/m.json", "failed", ".pth")
+    model = stage(results / "models/m/exported.json", "failed", ".onnx")
+    kept = resources / "weights/m.pth.part"
+    kept.touch()
+    assert set(retry.forget(results, resources)) == {failed, unavailable, weights, model}
     assert not failed.with_suffix(".engine").exists()
     assert not unavailable.with_suffix(".npz").exists()
+    assert not weights.with_suffix(".pth").exists()
+    assert kept.exists()
     assert good.exists()
     assert good.with_suffix(".npz").exists()
-    assert retry.forget(tmp_path) == []
+    assert retry.forget(results, resources) == []

@@ -21,8 +21,8 @@ LOADED = {
     "run_validation": [],
     "run_inference": [],
     "prepare_variant": ["onnx", "onnxruntime"],
-    "make_table": ["pandas"],
-    "write_report": [],
+    "write_report": ["pandas"],
+    "check_stages": [],
 }
 
 

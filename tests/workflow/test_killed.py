@@ -9,14 +9,13 @@ import random
 import re
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
-from support.project import Project, copy_of_repository
+from support.project import Project, copy_of_repository, until
 from support.server import serving
 from support.stages import PREPROCESSING, archive_record, pack_archive
 
@@ -43,16 +42,6 @@ def pictures():
     for number in range(1, IMAGES + 1):
         data = files[number % len(files)]
         yield sample_name("val", number), data[:2] + b"\xff\xfe\x00\x0a" + f"{number:08d}".encode() + data[2:]
-
-
-def until(condition, running, seconds=120):
-    """Wait for a condition, as long as a process runs."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert running.poll() is None, "it ended before the moment came"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.001)
-    return value
 
 
 def job_of(snakemake, rule):

@@ -1,40 +1,23 @@
 """From records to the table and the reports.
 
 Takes: the records of every cell and of what it is made from; nothing else.
-Leaves: <results>/table.csv, <results>/report.md and <results>/precision/{precision}.md.
+Leaves: <results>/report.md with report.json and table.csv, <results>/precision/{precision}.md with its record, and
+<results>/stages.passed if no row failed.
 """
 
 
-rule make_table:
-    input:
-        records=row_records,
-    output:
-        table="<results>/table.csv",
-    log:
-        "<logs>/make_table.log",
-    localrule: True
-    resources:
-        machine=1,
-        mem_mb=growing(1000),
-        runtime=growing(10),
-        disk_mb=growing(100),
-    params:
-        settings=given(row_settings),
-        compared=compared(row_settings),
-        code=code_of("make_table.py"),
-    message:
-        "Collect the records of all cells into one table"
-    script:
-        "../scripts/make_table.py"
+# So that no report of an earlier config stays if this run fails.
+onstart:
+    remove_due_reports()
 
 
 rule write_report:
     input:
         records=row_records,
-        # Not read: the report of all cells comes with its table.
-        table="<results>/table.csv",
     output:
         report="<results>/report.md",
+        record="<results>/report.json",
+        table="<results>/table.csv",
     log:
         "<logs>/write_report.log",
     localrule: True
@@ -47,7 +30,9 @@ rule write_report:
         settings=given(report_settings),
         compared=compared(report_settings),
         templates=templates(),
+        edition=edition_of_report,
         code=code_of("write_report.py"),
+        format=format_of("report"),
     message:
         "Write the report"
     script:
@@ -55,11 +40,31 @@ rule write_report:
 
 
 use rule write_report as write_precision_report with:
-    input:
-        records=row_records,
     output:
         report="<results>/precision/{precision}.md",
+        record="<results>/precision/{precision}.json",
     log:
         "<logs>/write_precision_report/{precision}.log",
     message:
         "Write the report of {wildcards.precision}"
+
+
+rule check_stages:
+    input:
+        record="<results>/report.json",
+    output:
+        passed=touch("<results>/stages.passed"),
+    log:
+        "<logs>/check_stages.log",
+    localrule: True
+    resources:
+        machine=1,
+        mem_mb=growing(1000),
+        runtime=growing(10),
+        disk_mb=growing(100),
+    params:
+        code=code_of("check_stages.py"),
+    message:
+        "Check that no row failed"
+    script:
+        "../scripts/check_stages.py"

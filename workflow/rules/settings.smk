@@ -145,10 +145,19 @@ def row_records(wildcards):
     return records_needed(precisions_of(wildcards))
 
 
-def row_settings(wildcards):
-    return {"rows": rows_of(precisions_of(wildcards))}
-
-
 def report_settings(wildcards):
-    precision = getattr(wildcards, "precision", None)
-    return row_settings(wildcards) | {"precision": precision, "notes": notes()}
+    """The rows, and what the report is of: any change of the config makes it stale, whose digest it names."""
+    return {
+        "rows": rows_of(precisions_of(wildcards)),
+        "report": {
+            "config_sha256": config_sha256(),
+            "precision": getattr(wildcards, "precision", None),
+            "notes": notes(),
+        },
+    }
+
+
+@functools.cache
+def config_sha256():
+    """The SHA-256 of the checked config, defaults included."""
+    return hashlib.sha256(CONFIG.model_dump_json().encode()).hexdigest()

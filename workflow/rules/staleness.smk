@@ -14,7 +14,9 @@ import json
 
 from stagebench.engines import registry
 from stagebench.job import closure
-from stagebench.records import io, kinds
+from stagebench.records import io, kinds, reports
+
+_EDITION = re.compile(r"edition (\d+)")
 
 
 def runs_here():
@@ -109,3 +111,36 @@ def hardware_of(wildcards):
         return "hardware of the job"
     record = Path(place(f"<results>/devices/{wildcards.device}.json"))
     return f"hardware {identity.fingerprint_of_record(record, identity_here())}"
+
+
+def edition_of_report(wildcards):
+    """The edition of a report that Snakemake remembers, or the next if the report is not what it seems to be.
+
+    Outputs are compared with nothing, so an edited one would stay; and a record that a failed run has deleted counts
+    as missing only if something after it is to run. The number makes the report stale then, once.
+    """
+    precision = getattr(wildcards, "precision", None)
+    stem = place(
+        f"<results>/precision/{precision}" if precision else "<results>/report"
+    )
+    files = {"report": Path(f"{stem}.md")}
+    if precision is None:
+        files["table"] = Path(place("<results>/table.csv"))
+    remembered = workflow.persistence.params(f"{stem}.md") or []
+    numbers = [
+        int(found[1]) for found in map(_EDITION.search, map(str, remembered)) if found
+    ]
+    sound = reports.as_written(Path(f"{stem}.json"), files) and all(
+        os.path.exists(place(path)) for path in row_records(wildcards)
+    )
+    return f"edition {max(numbers, default=1) + (0 if sound or not numbers else 1)}"
+
+
+def remove_due_reports():
+    """Delete the reports that this run is to make, so that none of an earlier config stays if the run fails."""
+    if workflow.touch:
+        return
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name in ("write_report", "write_precision_report"):
+            for output in job.output:
+                Path(output).unlink(missing_ok=True)

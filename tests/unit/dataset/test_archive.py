@@ -13,6 +13,7 @@ from stagebench.dataset.manifest import calibration_rows, image_path, read_manif
 from stagebench.dataset.photographs import PHOTOGRAPHS
 from stagebench.dataset.sample import make_archive
 from stagebench.errors import StagebenchError
+from stagebench.records.artifact import ChangedError
 from stagebench.records.data import ArchiveRecord, DatasetRecord
 from stagebench.records.io import digest
 
@@ -20,16 +21,19 @@ from stagebench.records.io import digest
 @pytest.fixture
 def place(tmp_path):
     """Paths of an archive and of what is extracted from it."""
-    paths = {
+    return {
         "archive": tmp_path / "archive.tar",
         "archive_record": tmp_path / "archive.json",
         "images": tmp_path / "images",
         "manifest": tmp_path / "manifest.csv",
         "record": tmp_path / "dataset.json",
     }
-    paths["archive"].touch()
-    archive_record(paths["archive_record"], paths["archive"])
-    return paths
+
+
+def extract(place, **options):
+    """Extract the archive as it is, which its record describes."""
+    archive_record(place["archive_record"], place["archive"])
+    extract_archive(**place, labels="sample", expected=32, **options)
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +103,7 @@ def test_a_subset_is_fixed_and_balanced(sample):
 def test_an_unsafe_member_is_refused_and_nothing_is_left(extra, words, place, jpegs):
     pack_archive(place["archive"], [*list(jpegs.items())[:3], extra])
     with pytest.raises(StagebenchError, match=words):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()
     assert not place["manifest"].exists()
     assert not list(place["images"].parent.glob("**/outside.JPEG"))
@@ -109,7 +113,7 @@ def test_a_member_too_large_for_an_image_is_refused(place, jpegs, monkeypatch):
     monkeypatch.setattr(tarstream, "MAX_MEMBER_BYTES", 1000)
     pack_archive(place["archive"], jpegs.items())
     with pytest.raises(StagebenchError, match=r"sample_fit_00000001\.JPEG has \d+ bytes: refused, too large"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()
 
 
@@ -120,20 +124,20 @@ def test_a_damaged_header_is_noticed(place_of_damage, place, jpegs):
     data[place_of_damage] ^= 0x01
     place["archive"].write_bytes(data)
     with pytest.raises(StagebenchError, match="not a tar archive, or damaged"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_the_usual_kinds_of_tar_are_read(form, place, jpegs):
     pack_archive(place["archive"], [(f"./{'folder/' * 20}{name}", data) for name, data in jpegs.items()], form)
-    extract_archive(**place, labels="sample", expected=32)
+    extract(place)
     assert len(read_manifest(place["manifest"])) == 64
 
 
 def test_missing_images_are_counted(place, jpegs):
     pack_archive(place["archive"], [item for item in jpegs.items() if item[0] != "sample_val_00000007.JPEG"])
     with pytest.raises(StagebenchError, match=r"holds 31 validation images.*expects 32"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()
 
 
@@ -142,14 +146,25 @@ def test_a_truncated_archive_does_not_pass_for_complete(kept, place, jpegs):
     pack_archive(place["archive"], jpegs.items())
     place["archive"].write_bytes(place["archive"].read_bytes()[:kept])
     with pytest.raises(StagebenchError, match=r"truncated|ends"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()
 
 
 def test_what_is_no_tar_is_said_to_be_none(place):
     place["archive"].write_bytes(b"<html>not found</html>" * 100)
     with pytest.raises(StagebenchError, match="not a tar archive"):
+        extract(place)
+
+
+def test_an_archive_that_changed_after_its_check_is_refused(place, jpegs):
+    pack_archive(place["archive"], jpegs.items())
+    archive_record(place["archive_record"], place["archive"])
+    data = bytearray(place["archive"].read_bytes())
+    data[2000] ^= 1
+    place["archive"].write_bytes(data)
+    with pytest.raises(ChangedError, match=r"archive\.tar: changed since its record was written .*; delete it and run"):
         extract_archive(**place, labels="sample", expected=32)
+    assert not place["images"].exists()
 
 
 def test_an_interrupted_extraction_starts_over(place, jpegs):
@@ -157,14 +172,14 @@ def test_an_interrupted_extraction_starts_over(place, jpegs):
     (leftover / "brick").mkdir(parents=True)
     (leftover / "brick" / "old.JPEG").write_bytes(b"left by a killed run")
     pack_archive(place["archive"], jpegs.items())
-    extract_archive(**place, labels="sample", expected=32)
+    extract(place)
     assert not leftover.exists()
     assert not list(place["images"].rglob("old.JPEG"))
 
 
 def test_several_processes_leave_the_same_as_one(sample, place):
     place |= {"archive": sample.archive, "archive_record": sample.archive_record}
-    extract_archive(**place, labels="sample", expected=32, workers=2)
+    extract(place, workers=2)
     assert place["manifest"].read_bytes() == sample.manifest.read_bytes()
     for row in read_manifest(place["manifest"]):
         assert digest(image_path(place["manifest"], row)) == row.sha256
@@ -175,7 +190,7 @@ def test_what_a_worker_meets_is_told_in_one_line(place, jpegs, monkeypatch):
     pack_archive(place["archive"], jpegs.items())
     monkeypatch.setattr(archive, "check_image", lambda data: shutil.rmtree(place["images"].with_name("images.part")))
     with pytest.raises(StagebenchError, match=r"images\.part: No such file or directory"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()
 
 
@@ -183,5 +198,5 @@ def test_a_disk_that_is_too_small_is_told_before_the_extraction(place, jpegs, mo
     pack_archive(place["archive"], jpegs.items())
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(StagebenchError, match=r"the extraction needs .* free; make room, or name a folder"):
-        extract_archive(**place, labels="sample", expected=32)
+        extract(place)
     assert not place["images"].exists()

@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
-from support.stages import PREPROCESSING, pack_archive
+from support.stages import PREPROCESSING, archive_record, pack_archive
 from torchvision import datasets, transforms
 
 from stagebench.dataset.archive import extract_archive
@@ -178,7 +178,9 @@ def prepare(request, sample, tmp_path, place):
 
     def from_archive(files):
         archive = pack_archive(tmp_path / "archive.tar", files.items())
-        extract_archive(archive, sample.archive_record, **place, labels="sample", expected=32)
+        extract_archive(
+            archive, archive_record(tmp_path / "archive.json", archive), **place, labels="sample", expected=32
+        )
 
     def from_folder(files):
         (tmp_path / "mine").mkdir()

@@ -4,28 +4,30 @@ import re
 
 import pandas as pd
 import pytest
-from support.records import CELL, METRICS, SECONDS, Records
+from support.records import CELL, METRICS, SECONDS, Records, edit_record
 
 from stagebench.dataset.photographs import PHOTOGRAPHS
-from stagebench.errors import StagebenchError
 from stagebench.records.machine import Environment
 from stagebench.report import formatting, metrics
-from stagebench.report.render.markdown import markdown_table, write_report
-from stagebench.report.render.table_csv import COLUMNS, make_table
+from stagebench.report.render.markdown import markdown_table, write_markdown
+from stagebench.report.render.table_csv import COLUMNS, write_table
+from stagebench.report.rows import load_rows
+from stagebench.report.settings import ReportSettings
 from stagebench.report.tables import Table
 from stagebench.vocabulary import failed, unavailable, unsupported
 
 
 def table(row):
     """The rows of table.csv."""
-    make_table(row.rows(), row.folder / "table.csv")
+    write_table(load_rows(row.rows()), row.folder / "table.csv")
     return pd.read_csv(row.folder / "table.csv").to_dict("records")
 
 
 def report(row, precision=None):
     """The text of the report."""
     path = row.folder / "report.md"
-    write_report(row.rows(), path, precision=precision, notes=["auto is something here"])
+    settings = ReportSettings(config_sha256="f" * 64, precision=precision, notes=("auto is something here",))
+    write_markdown(load_rows(row.rows()), path, settings=settings, written="2026-01-02T03:04:05+00:00")
     return path.read_text()
 
 
@@ -177,21 +179,85 @@ def test_a_precisions_report_shows_its_own_published_row(row):
     assert "11710.0" not in text
 
 
-def test_a_missing_record_is_named(row):
+def refused(row, rows):
+    """The one row, which must be refused, as table.csv has it; the reason is on the report, too."""
+    loaded = load_rows(rows)
+    write_table(loaded, row.folder / "table.csv")
+    settings = ReportSettings(config_sha256="f" * 64, precision=None, notes=())
+    write_markdown(loaded, row.folder / "report.md", settings=settings, written="now")
+    [line] = pd.read_csv(row.folder / "table.csv").to_dict("records")
+    assert line["status"] == "failed"
+    assert pd.isna(line["p_infer_whole"])
+    text = (row.folder / "report.md").read_text()
+    assert line["note"] in text
+    assert "0 of 1 cell was measured" in text
+    return line["note"]
+
+
+def test_a_row_with_a_missing_record_is_refused(row):
     rows = row.rows()
     (row.folder / "engine.json").unlink()
-    with pytest.raises(StagebenchError, match=r"engine\.json: no such record; run the target"):
-        make_table(rows, row.folder / "table.csv")
+    assert re.search(r"engine\.json: no such record; run the target", refused(row, rows))
 
 
-def test_a_record_without_a_figure_is_named(row):
+def test_a_row_with_a_record_without_a_figure_is_refused(row):
+    rows = row.rows()
+    edit_record(row.folder / "inference.json", lambda raw: raw["result"]["metrics"].pop("p_core"))
+    note = refused(row, rows)
+    assert re.search(r"inference\.json: result\.metrics\.p_core: is missing; delete it and run", note)
+
+
+@pytest.mark.parametrize("value", [12.345, 1e6])
+def test_a_row_with_an_edited_record_is_refused(row, value):
     rows = row.rows()
     path = row.folder / "inference.json"
-    path.write_text(re.sub(r'"p_core": [0-9.]+,\n', "", path.read_text()))
-    with pytest.raises(
-        StagebenchError, match=r"inference\.json: result\.metrics\.p_core: is missing; delete it and run"
-    ):
-        make_table(rows, row.folder / "table.csv")
+    path.write_text(path.read_text().replace(f'"p_core": {METRICS.p_core}', f'"p_core": {value}'))
+    assert refused(row, rows).endswith(
+        f"inference.json: edited since it was written; delete it and run the target {path}"
+    )
+
+
+def test_a_row_with_a_figure_that_is_no_number_is_refused(row):
+    rows = row.rows()
+    path = row.folder / "inference.json"
+    path.write_text(path.read_text().replace(f'"p_core": {METRICS.p_core}', '"p_core": NaN'))
+    assert "inference.json" in refused(row, rows)
+
+
+def test_a_row_with_the_record_of_another_cell_is_refused(row):
+    row.change("inference", cell=CELL.model_copy(update={"engine": "onnxruntime", "batch": 8}))
+    note = refused(row, row.rows())
+    assert "inference.json: belongs to another cell (engine onnxruntime there, openvino here; batch size 8" in note
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "made_by"),
+    [
+        ("simplified", "onnx", "exported"),
+        ("variant", "onnx", "simplified"),
+        ("engine", "source", "variant"),
+        ("inference", "engine", "engine"),
+        ("inference", "manifest", "dataset"),
+        ("validation", "weights", "weights"),
+    ],
+)
+def test_a_row_whose_records_do_not_follow_from_each_other_is_refused(row, stage, name, made_by):
+    entry = next(iter(row.records[made_by].outputs.values())).model_copy(update={"path": f"{made_by}.file"})
+    row.change(made_by, outputs={name: entry})
+    row.change(stage, inputs={name: entry})
+    assert [loaded.ok for loaded in load_rows(row.rows())] == [True]
+    row.change(stage, inputs={name: entry.model_copy(update={"sha256": "e" * 64})})
+    note = refused(row, row.rows())
+    assert f"{stage}.json: does not follow from {row.folder / made_by}.json" in note
+    assert f"another {made_by}.file" in note
+
+
+def test_one_refused_row_leaves_the_others(row, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    rows = [*row.rows(), *Records(other).rows()]
+    (other / "variant.json").write_text("{}")
+    assert [loaded.ok for loaded in load_rows(rows)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -239,9 +305,9 @@ def test_a_driver_that_changed_between_build_and_run_is_a_column(row):
 
 def test_a_plug_in_s_versions_are_those_of_its_records(row):
     """An engine that this package does not know has its distributions in the block, too."""
-    own = CELL.model_copy(update={"engine": "mychip"})
+    row.cell = CELL.model_copy(update={"engine": "mychip"})
     for stage in ("engine", "inference"):
-        row.change(stage, cell=own, versions={"mychip-sdk": "0.3"})
+        row.change(stage, cell=row.cell, versions={"mychip-sdk": "0.3"})
     assert "mychip (mychip-sdk 0.3)" in report(row)
 
 

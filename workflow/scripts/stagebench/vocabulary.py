@@ -106,6 +106,10 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+#: States that another try may change.
+AGAIN = frozenset({Status.UNAVAILABLE, Status.FAILED})
+
+
 class State(NamedTuple):
     """A status, and in one line the reason for any but `Status.OK`."""
 

@@ -51,13 +51,14 @@ def extract_archive(
 
     Raises:
         StagebenchError: the archive is damaged or unsafe, an image is broken (all of them are named), the images are
-            not those expected, or the disk is too small.
+            not those expected, the archive changed after its check, or the disk is too small.
     """
     watch = Stopwatch()
     source = ArchiveRecord.read(archive_record)
     if passed_on(DatasetRecord, record, watch, sources=[source], outputs={"manifest": manifest}):
         images.mkdir(parents=True, exist_ok=True)
         return
+    source.artifact("archive", archive).verify()
     kind = label_kinds.resolve(labels, devkit)
     with replacing(images) as folder:
         folder.mkdir()

@@ -83,12 +83,14 @@ def fetch_archive(archive: Path, record: Path, *, url: str | None, path: str | N
         _link(local, archive)
     else:
         digest = fetch(url or "", archive, algorithm="md5", expected=md5)
+    entry = FileEntry(path=archive.as_posix(), md5=digest.hex(), bytes=digest.length)
+    entry.note(archive)
     ArchiveRecord.make(
         watch,
         result=Archive(
             source=str(local) if local is not None else without_credentials(url or ""), fetched=True, photographs=()
         ),
-        outputs={"archive": FileEntry(path=archive.as_posix(), md5=digest.hex(), bytes=digest.length)},
+        outputs={"archive": entry},
     ).write(record)
 
 

@@ -56,7 +56,7 @@ def decode_pixels(
     source = DatasetRecord.read(dataset_record)
     if passed_on(PixelsRecord, record, watch, sources=[source], outputs={"pixels": pixels}):
         return
-    rows = validation_rows(manifest, subset)
+    rows = validation_rows(source.artifact("manifest", manifest).verify(), subset)
     shape = (len(rows), preprocessing.crop, preprocessing.crop, 3)
     inputs = {"manifest": source.outputs["manifest"]}
     key = {
@@ -190,9 +190,11 @@ class _Writer:
         os.fsync(self._file.fileno())
         self._part.replace(self._pixels)
         self._journal.unlink()
-        return FileEntry(
+        entry = FileEntry(
             path=self._pixels.as_posix(), sha256=self._digest.hexdigest(), bytes=self._pixels.stat().st_size
         )
+        entry.note(self._pixels)
+        return entry
 
     def _note(self, line: str) -> None:
         self._lines.write(line + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from stagebench.errors import StagebenchError
+from stagebench.errors import UnrecordedError
 
 
 def require_free(folder: Path, needed: int, *, what: str, advice: str) -> None:
@@ -17,10 +17,10 @@ def require_free(folder: Path, needed: int, *, what: str, advice: str) -> None:
         advice: what to do about it other than making room.
 
     Raises:
-        StagebenchError: it has less.
+        UnrecordedError: it has less.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise StagebenchError(
+        raise UnrecordedError(
             f"{what} needs {needed / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free; make room, or {advice}"
         )

@@ -23,7 +23,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from stagebench.dataset.space import require_free
-from stagebench.errors import StagebenchError
+from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.job.logs import progress_bar
 from stagebench.records.io import write_json
 
@@ -150,7 +150,7 @@ def download(url: str, part: Path, *, algorithm: str, resume_unmarked: bool) -> 
                 pause = _FIRST_PAUSE_S if digest.length > before else pause * 2
                 reason = _brief(error, url)
                 if attempt >= _ATTEMPTS:
-                    raise StagebenchError(
+                    raise UnrecordedError(
                         f"{shown}: {reason}, {_ATTEMPTS} times in a row; what has arrived is kept in {part}: "
                         "check the address and the network, then run again to go on"
                     ) from None
@@ -211,7 +211,7 @@ def _write(file: BinaryIO, data: bytes, part: Path) -> None:
     try:
         file.write(data)
     except OSError as error:
-        raise StagebenchError(
+        raise UnrecordedError(
             f"{part}: {error.strerror}; what has arrived is kept: make room, then run again to go on"
         ) from None
 

@@ -112,7 +112,7 @@ class Engine(ABC):
         """
 
     def open(self, engine_file: Path, record: EngineRecord, options: Options | None = None) -> Session:
-        """Load an engine file after making sure that it was built here, by this version, from this model.
+        """Load an engine file after making sure that it was built here, by this version, and is as it was built.
 
         Raises:
             ForeignEngineError: it was not.

@@ -11,16 +11,17 @@ from pydantic import JsonValue
 
 from stagebench.engines import registry
 from stagebench.engines.base import BuildSpec, Engine
-from stagebench.errors import StagebenchError
+from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.host import identity
 from stagebench.host.environment import environment
 from stagebench.job import supervise
 from stagebench.preprocessing import Preprocessing
+from stagebench.records.artifact import Artifact
 from stagebench.records.cells import Built, DeviceRecord, EngineRecord
 from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value, header, passed_on, write_unmade
 from stagebench.records.io import part_of, replacing, versions, write_json
 from stagebench.records.kinds import KINDS
-from stagebench.vocabulary import OK, Cell, RefusedError, State, precision, unsupported
+from stagebench.vocabulary import OK, Cell, RefusedError, State, failed, precision, unsupported
 
 
 class BuildSettings(Value):
@@ -55,7 +56,8 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
         tries_left: how often a scheduler would try again with more memory.
 
     Raises:
-        StagebenchError: this machine is not the device's; memory ran out and there are tries left.
+        UnrecordedError: this machine is not the device's, the model file is not what its record describes, or memory
+            ran out and there are tries left.
     """
     watch = Stopwatch()
     cell = settings.cell
@@ -84,6 +86,7 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
     inputs = {} if made_from is None else {"source": next(iter(made_from.outputs.values()))}
     payload = part_of(files.record)
     if state.ok and files.source is not None:
+        Artifact(files.source, inputs["source"]).verify()
         spec = BuildSpec(
             cell=cell,
             architecture=settings.architecture,
@@ -130,6 +133,10 @@ def _attempt(
         ended = supervise.run(_build_here, engine=engine, source=source, out=out, spec=spec, payload=payload)
     except RefusedError as error:
         return error.state, None
+    except UnrecordedError:
+        raise
+    except StagebenchError as error:
+        return failed(str(error)), None
     if ended is None:
         return OK, None
     ended.raise_if_worth_another_try(tries_left)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stagebench.errors import StagebenchError
+from stagebench.errors import UnrecordedError
 from stagebench.host import identity
 from stagebench.host.identity import same_cards
+from stagebench.records.artifact import Artifact
 from stagebench.records.cells import EngineRecord
-from stagebench.records.io import NONE, digest, versions
+from stagebench.records.io import NONE, versions
 from stagebench.records.machine import Accelerator
 from stagebench.vocabulary import Cell, RefusedError, State, unavailable
 
 
-class ForeignEngineError(StagebenchError):
+class ForeignEngineError(UnrecordedError):
     """An engine file was made on another device, by another library version or from another model."""
 
 
@@ -29,6 +30,7 @@ def require_own(
     Raises:
         RefusedError: it was built for a machine that is not this one, ahead of time.
         ForeignEngineError: it does not match; the text says what differs and which target rebuilds it.
+        ChangedError: it, or the model file that it was built from, is not what its record describes.
     """
     built_for = record.device
     if built_for is not None and not built_for.present:
@@ -44,15 +46,11 @@ def require_own(
         found.append(f"device {there} there, {identity.describe(here)} here")
     elif not same_cards(record.accelerator, accelerator):
         found.append(f"accelerator {_name(record.accelerator)} there, {_name(accelerator)} here")
-    entry = record.outputs["engine"]
-    if engine_file.stat().st_size != entry.bytes:
-        found.append(f"{entry.bytes} bytes there, {engine_file.stat().st_size} here")
-    elif digest(engine_file) != entry.sha256:
-        found.append("other contents than its record describes")
-    source = record.inputs["source"]
-    if Path(source.path).is_file() and digest(Path(source.path)) != source.sha256:
-        found.append(f"{source.path} has changed since")
     _refuse(engine_file, found)
+    record.artifact("engine", engine_file).verify()
+    source = Artifact(Path(record.inputs["source"].path), record.inputs["source"])
+    if source.path.is_file():
+        source.verify()
 
 
 def require_cell(engine_file: Path, built: Cell, asked: Cell) -> None:

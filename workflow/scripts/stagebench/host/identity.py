@@ -9,12 +9,14 @@ from pathlib import Path
 
 import psutil
 
-from stagebench.errors import StagebenchError
+from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.host import gpu
 from stagebench.records.cells import Device, DeviceRecord
 from stagebench.records.envelope import Stopwatch
+from stagebench.records.failures import failure_recorded
 from stagebench.records.io import NONE
 from stagebench.records.machine import Accelerator, Identity, RanOn
+from stagebench.vocabulary import RefusedError, unavailable
 
 # CPU features that decide which precisions run in hardware and how fast (names as in /proc/cpuinfo).
 _FEATURES = (
@@ -112,12 +114,12 @@ def require_same(record: DeviceRecord, path: Path, *, timed: bool = False) -> No
     """Raise unless this machine is of the kind that a device record describes.
 
     Raises:
-        StagebenchError: the identities differ; the text describes both.
+        UnrecordedError: the identities differ; the text describes both.
     """
     here, known = identity(), record.found.identity
     different = differences(known, here, timed=timed)
     if different:
-        raise StagebenchError(
+        raise UnrecordedError(
             f"{path} describes {describe(known)}, but this job runs on {describe(here)} "
             f"(different: {', '.join(different)}): run it on the former, or delete {path} to start over on this machine"
         )
@@ -146,22 +148,23 @@ def probe(name: str, compute_capability: str | None, record: Path, *, on_device:
     Args:
         on_device: the job was sent to the device by a scheduler, so that a compute capability has to be this machine's.
 
-    Raises:
-        StagebenchError: it was sent to a machine without such a GPU.
+    On a machine without such a GPU the record has the state "unavailable".
     """
     watch = Stopwatch()
-    if compute_capability is None or on_device:
-        known = identity()
-        found = known.gpu.compute_capability if known.gpu else None
-        if compute_capability not in (None, found):
-            raise StagebenchError(
-                f"devices.{name} has compute capability {compute_capability}, but this job runs on {host()}: "
-                f"{describe(known)}; map {name} to machines that have such a GPU in the profile, or build for it "
-                "ahead of time without a cluster's profile"
-            )
-    else:
-        known = absent(compute_capability)
-    DeviceRecord.make(watch, result=Device(name=name, host=host(), identity=known)).write(record)
+    with failure_recorded(DeviceRecord, record, watch, outputs={}):
+        if compute_capability is None or on_device:
+            known = identity()
+            found = known.gpu.compute_capability if known.gpu else None
+            if compute_capability not in (None, found):
+                reason = (
+                    f"devices.{name} has compute capability {compute_capability}, but this job runs on {host()}: "
+                    f"{describe(known)}; map {name} to machines that have such a GPU in the profile, or build for "
+                    "it ahead of time without a cluster's profile"
+                )
+                raise RefusedError(unavailable(reason))
+        else:
+            known = absent(compute_capability)
+        DeviceRecord.make(watch, result=Device(name=name, host=host(), identity=known)).write(record)
 
 
 def memory_mb() -> int:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from stagebench.errors import StagebenchError
+from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.records.envelope import Failure
 from stagebench.vocabulary import State, failed
 
@@ -48,7 +48,7 @@ class Ended:
             StagebenchError: it would.
         """
         if tries_left and self.out_of_memory:
-            raise StagebenchError(f"{self.state.reason}; tries left, with more memory: {tries_left}")
+            raise UnrecordedError(f"{self.state.reason}; tries left, with more memory: {tries_left}")
 
 
 def _child(sender: Connection, function: Callable[..., None], arguments: dict[str, Any]) -> None:
@@ -121,7 +121,7 @@ def run(function: Callable[..., None], **arguments: Any) -> Ended | None:
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         if name in _FROM_OUTSIDE:
-            raise StagebenchError(f"ended from outside ({name}): nothing was recorded; run it again")
+            raise UnrecordedError(f"ended from outside ({name}): nothing was recorded; run it again")
         if message:  # unloading a library after an error can still end the process; the error is what counts
             return _ended(f"{message} (then killed by {name})", name, peak)
         hint = " (out of memory?)" if name == "SIGKILL" else ""

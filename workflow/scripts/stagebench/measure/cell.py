@@ -14,10 +14,12 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from stagebench.dataset.decode import resample
+from stagebench.dataset.intact import require_intact
 from stagebench.dataset.manifest import ManifestRow, list_digest, validation_rows
 from stagebench.engines import registry
 from stagebench.engines.base import Options
 from stagebench.engines.ownership import built_ahead_of_time, require_cell
+from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.host import gpu_state, identity, lock
 from stagebench.host.environment import environment
 from stagebench.job import supervise
@@ -39,7 +41,7 @@ from stagebench.records.cells import (
 from stagebench.records.data import DatasetRecord, PixelsRecord
 from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value
 from stagebench.records.io import versions
-from stagebench.vocabulary import OK, Cell, RefusedError, State
+from stagebench.vocabulary import OK, Cell, RefusedError, State, failed
 
 
 class DevicePolicy(Value):
@@ -102,8 +104,8 @@ def measure_inference(settings: CellSettings, files: CellFiles, tries_left: int 
         tries_left: how often a scheduler would try again with more memory.
 
     Raises:
-        StagebenchError: this machine is not the device's, or an artifact does not belong to the cell; memory ran out
-            and there are tries left.
+        UnrecordedError: this machine is not the device's, an artifact does not belong to the cell or is not what its
+            record describes, or memory ran out and there are tries left.
     """
     measure_cell(InferenceRecord, settings, files, tries_left)
 
@@ -120,10 +122,15 @@ def measure_cell(kind: type[CellRecord], settings: CellSettings, files: CellFile
         if state.ok:
             identity.require_same(run.device, files.device_record, timed=True)
             location = _location(run, settings.policy.local_scratch)
+            run.verify(location)
             try:
                 ended = supervise.run(_measure_here, run=run, location=location, watch=watch)
             except RefusedError as error:
                 state = error.state
+            except UnrecordedError:
+                raise
+            except StagebenchError as error:
+                state = failed(str(error))
             else:
                 if ended is None:
                     return
@@ -174,6 +181,21 @@ class _Run:
         if not known.present:
             return built_ahead_of_time(identity.describe(known)), None, None
         return OK, None, None
+
+    def verify(self, location: Location) -> None:
+        """Compare what is about to be read with the records: engine, manifest, images, decoded pixels.
+
+        Raises:
+            ChangedError: something has changed since.
+        """
+        images = self.files.images
+        self.built.artifact("engine", self.files.engine).verify()
+        self.dataset.artifact("manifest", images.manifest).verify()
+        again = f"delete {images.manifest} and run the target {images.manifest}"
+        advice = f"delete {location.manifest.parent} and run again" if location.staged else again
+        require_intact(location.manifest, self.rows, advice=advice)
+        if self.pixels is not None and location.pixels is not None:
+            self.pixels.artifact("pixels", location.pixels).verify()
 
     def options(self) -> Options:
         """Return the engine's checked run options."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stagebench.dataset.decode.images import decode_image
-from stagebench.dataset.manifest import image_path
+from stagebench.dataset.manifest import image_path, validation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from stagebench.dataset.manifest import ManifestRow
     from stagebench.preprocessing import Preprocessing
+
+
+def validation_images(manifest: Path, count: int, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Return the first validation images, uint8 (at most `count`, crop, crop, 3)."""
+    return next(batches(manifest, validation_rows(manifest, None)[:count], preprocessing, count))
 
 
 def batches(

@@ -21,6 +21,7 @@ from stagebench.model.batches import batches
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.data import DatasetRecord
 from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
+from stagebench.records.failures import failure_recorded
 from stagebench.records.io import replacing, versions
 from stagebench.records.models import Weights, WeightsRecord
 
@@ -50,39 +51,46 @@ def fit_weights(
 ) -> None:
     """Write the state dictionary of a network fitted to the fitting images of a data set.
 
+    If the data set has no fitting images, or the architecture no last linear layer, the record has the state "failed".
+
     Raises:
-        StagebenchError: the data set has no fitting images, or the architecture no last linear layer.
+        ChangedError: an input is not what its record describes.
     """
     watch = Stopwatch()
     dataset = DatasetRecord.read(dataset_record)
-    if passed_on(WeightsRecord, record, watch, sources=[dataset], outputs={"weights": weights}):
+    outputs = {"weights": weights}
+    if passed_on(WeightsRecord, record, watch, sources=[dataset], outputs=outputs):
         return
-    rows = [row for row in read_manifest(manifest) if row.split == "fit"]
-    if not rows:
-        raise StagebenchError(f"{manifest}: no fitting images; demo weights need a data set that has some, like sample")
-    torch.manual_seed(SEED)
-    module = make_module(architecture)
-    _soften_residuals(module)
-    last = _last_linear(module, architecture)
-    images = torch.from_numpy(next(batches(manifest, rows, preprocessing, len(rows))))
-    classifier = Classifier(module.to(memory_format=torch.channels_last), preprocessing)
-    features = _settle_batch_norms(classifier, last, images)
-    _solve(last, features, np.array([row.label for row in rows]))
-    state = {name: value.contiguous() for name, value in module.state_dict().items()}
-    with replacing(weights) as part:
-        torch.save(state, part)
-    WeightsRecord.make(
-        watch,
-        result=Weights(
-            fetched=False,
-            source=f"seed {SEED}, fitted to {len(rows)} images of {manifest.parent.name}",
-            architecture=architecture,
-            fitting_images=len(rows),
-        ),
-        inputs={"manifest": dataset.outputs["manifest"]},
-        outputs={"weights": FileEntry.of(weights)},
-        versions=versions("torch", "torchvision", "numpy"),
-    ).write(record)
+    dataset.artifact("manifest", manifest).verify()
+    with failure_recorded(WeightsRecord, record, watch, outputs=outputs):
+        rows = [row for row in read_manifest(manifest) if row.split == "fit"]
+        if not rows:
+            raise StagebenchError(
+                f"{manifest}: no fitting images; demo weights need a data set that has some, like sample"
+            )
+        torch.manual_seed(SEED)
+        module = make_module(architecture)
+        _soften_residuals(module)
+        last = _last_linear(module, architecture)
+        images = torch.from_numpy(next(batches(manifest, rows, preprocessing, len(rows))))
+        classifier = Classifier(module.to(memory_format=torch.channels_last), preprocessing)
+        features = _settle_batch_norms(classifier, last, images)
+        _solve(last, features, np.array([row.label for row in rows]))
+        state = {name: value.contiguous() for name, value in module.state_dict().items()}
+        with replacing(weights) as part:
+            torch.save(state, part)
+        WeightsRecord.make(
+            watch,
+            result=Weights(
+                fetched=False,
+                source=f"seed {SEED}, fitted to {len(rows)} images of {manifest.parent.name}",
+                architecture=architecture,
+                fitting_images=len(rows),
+            ),
+            inputs={"manifest": dataset.outputs["manifest"]},
+            outputs={"weights": FileEntry.of(weights)},
+            versions=versions("torch", "torchvision", "numpy"),
+        ).write(record)
 
 
 def _last_linear(module: nn.Module, architecture: str) -> nn.Linear:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from stagebench.dataset.manifest import validation_rows
 from stagebench.model import checks
 from stagebench.model.architecture import Classifier, load_module
-from stagebench.model.batches import batches
+from stagebench.model.batches import validation_images
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.data import DatasetRecord
-from stagebench.records.envelope import FileEntry, Record, Stopwatch, passed_on
+from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
+from stagebench.records.failures import failure_recorded
 from stagebench.records.io import replacing, versions
 from stagebench.records.models import Difference, Exported, ExportedRecord, WeightsRecord
 
@@ -37,31 +36,36 @@ def export_model(
 ) -> None:
     """Export the classifier (uint8 [batch, crop, crop, 3] to float32 logits) and compare it with torch.
 
+    An export that fails, an invalid graph and outputs that are not torch's become a record in the state "failed".
+
     Raises:
-        StagebenchError: the exported graph is invalid, or its outputs are not torch's.
+        ChangedError: an input is not what its record describes.
     """
     watch = Stopwatch()
-    made_from = WeightsRecord.read(weights_record)
-    sources: list[Record[Any]] = [made_from, DatasetRecord.read(dataset_record)]
-    if passed_on(ExportedRecord, record, watch, sources=sources, outputs={"onnx": out}):
+    made_from, dataset = WeightsRecord.read(weights_record), DatasetRecord.read(dataset_record)
+    outputs = {"onnx": out}
+    if passed_on(ExportedRecord, record, watch, sources=[made_from, dataset], outputs=outputs):
         return
-    classifier = Classifier(load_module(architecture, weights), preprocessing).eval()
-    with replacing(out) as part:
-        part.write_bytes(to_onnx(classifier, preprocessing))
-    images = next(batches(manifest, validation_rows(manifest, None)[: checks.COMPARED], preprocessing, checks.COMPARED))
-    with torch.no_grad():
-        wanted = classifier(torch.from_numpy(images)).numpy()
-    off = checks.require_equal(checks.run(out, images), wanted, f"{out} against torch")
-    ExportedRecord.make(
-        watch,
-        result=Exported(
-            graph=checks.check_graph(out),
-            compared=Difference(reference="torch", images=len(images), largest_difference=off),
-        ),
-        inputs={"weights": made_from.outputs["weights"]},
-        outputs={"onnx": FileEntry.of(out)},
-        versions=versions("torch", "torchvision", "onnx", "onnxruntime"),
-    ).write(record)
+    made_from.artifact("weights", weights).verify()
+    dataset.artifact("manifest", manifest).verify()
+    with failure_recorded(ExportedRecord, record, watch, outputs=outputs):
+        classifier = Classifier(load_module(architecture, weights), preprocessing).eval()
+        with replacing(out) as part:
+            part.write_bytes(to_onnx(classifier, preprocessing))
+        images = validation_images(manifest, checks.COMPARED, preprocessing)
+        with torch.no_grad():
+            wanted = classifier(torch.from_numpy(images)).numpy()
+        off = checks.require_equal(checks.run(out, images), wanted, f"{out} against torch")
+        ExportedRecord.make(
+            watch,
+            result=Exported(
+                graph=checks.check_graph(out),
+                compared=Difference(reference="torch", images=len(images), largest_difference=off),
+            ),
+            inputs={"weights": made_from.outputs["weights"], "manifest": dataset.outputs["manifest"]},
+            outputs={"onnx": FileEntry.of(out)},
+            versions=versions("torch", "torchvision", "onnx", "onnxruntime"),
+        ).write(record)
 
 
 def to_onnx(classifier: Classifier, preprocessing: Preprocessing) -> bytes:

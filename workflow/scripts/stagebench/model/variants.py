@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from stagebench.dataset.manifest import validation_rows
 from stagebench.errors import StagebenchError
 from stagebench.model import checks
-from stagebench.model.batches import batches
+from stagebench.model.batches import validation_images
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.data import DatasetRecord
-from stagebench.records.envelope import FileEntry, Record, Stopwatch, passed_on
+from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
+from stagebench.records.failures import failure_recorded
 from stagebench.records.io import replacing, versions
 from stagebench.records.models import Quantisation, SimplifiedRecord, Variant, VariantRecord, WeightsRecord
 from stagebench.vocabulary import ONNX_VARIANTS
@@ -72,36 +72,47 @@ def prepare_variant(
     Args:
         onnx_variant: one of `stagebench.vocabulary.ONNX_VARIANTS`.
 
+    If the file cannot be made, is invalid or gives no finite logits, the record has the state "failed".
+
     Raises:
-        StagebenchError: the variant is unknown, or the file that came out is invalid or gives no finite logits.
+        StagebenchError: the variant is unknown.
+        ChangedError: an input is not what its record describes.
     """
     watch = Stopwatch()
     if onnx_variant not in _MAKERS:
         raise StagebenchError(f"unknown ONNX variant {onnx_variant!r}: there are {', '.join(ONNX_VARIANTS)}")
     made_from, checkpoint = SimplifiedRecord.read(simplified_record), WeightsRecord.read(weights_record)
-    sources: list[Record[Any]] = [made_from, checkpoint, DatasetRecord.read(dataset_record)]
-    if passed_on(VariantRecord, record, watch, sources=sources, outputs={"onnx": out}):
+    dataset, outputs = DatasetRecord.read(dataset_record), {"onnx": out}
+    if passed_on(VariantRecord, record, watch, sources=[made_from, checkpoint, dataset], outputs=outputs):
         return
-    images = next(batches(manifest, validation_rows(manifest, None)[:_COMPARED], preprocessing, _COMPARED))
-    wanted = checks.run(simplified, images)
-    source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted)
-    with replacing(out) as part:
-        made = _MAKERS[onnx_variant](source, part)
-    if not np.isfinite(made.logits).all():
-        raise StagebenchError(f"{out}: gives logits that are not finite")
-    VariantRecord.make(
-        watch,
-        result=Variant(
-            onnx_variant=onnx_variant,
-            graph=checks.check_graph(out, types=onnx_variant != "bf16"),
-            compared_in=made.compared_in,
-            compared=checks.agreement(made.logits, wanted[: len(made.logits)], "fp32"),
-            quantisation=made.quantisation,
-        ),
-        inputs={"onnx": made_from.outputs["onnx"], "weights": checkpoint.outputs["weights"]},
-        outputs={"onnx": FileEntry.of(out)},
-        versions=versions("torch", "onnx", "onnxruntime"),
-    ).write(record)
+    made_from.artifact("onnx", simplified).verify()
+    checkpoint.artifact("weights", weights).verify()
+    dataset.artifact("manifest", manifest).verify()
+    with failure_recorded(VariantRecord, record, watch, outputs=outputs):
+        images = validation_images(manifest, _COMPARED, preprocessing)
+        wanted = checks.run(simplified, images)
+        source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted)
+        with replacing(out) as part:
+            made = _MAKERS[onnx_variant](source, part)
+        if not np.isfinite(made.logits).all():
+            raise StagebenchError(f"{out}: gives logits that are not finite")
+        VariantRecord.make(
+            watch,
+            result=Variant(
+                onnx_variant=onnx_variant,
+                graph=checks.check_graph(out, types=onnx_variant != "bf16"),
+                compared_in=made.compared_in,
+                compared=checks.agreement(made.logits, wanted[: len(made.logits)], "fp32"),
+                quantisation=made.quantisation,
+            ),
+            inputs={
+                "onnx": made_from.outputs["onnx"],
+                "weights": checkpoint.outputs["weights"],
+                "manifest": dataset.outputs["manifest"],
+            },
+            outputs={"onnx": FileEntry.of(out)},
+            versions=versions("torch", "onnx", "onnxruntime"),
+        ).write(record)
 
 
 def _fp32(source: _Source, out: Path) -> _Made:

@@ -7,6 +7,7 @@ state on.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -18,11 +19,17 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stagebench.errors import StagebenchError
+from stagebench.records import proofs
+from stagebench.records.artifact import Artifact, ChangedError
 from stagebench.records.io import digest, write_json, write_text
 from stagebench.vocabulary import OK, State, Status
 
 #: Content of an output file for which nothing was made.
 PLACEHOLDER = "nothing was made: {status} ({reason}); its record has the details\n"
+
+
+#: The field of a record's file that shows an edit.
+SEAL = "seal"
 
 
 class Value(BaseModel):
@@ -42,7 +49,20 @@ class FileEntry(Value):
     @classmethod
     def of(cls, path: Path) -> Self:
         """Return the entry of a file as it is on disk, with its SHA-256."""
-        return cls(path=path.as_posix(), bytes=path.stat().st_size, sha256=digest(path))
+        before = proofs.FileState.of(path)
+        entry = cls(path=path.as_posix(), bytes=before.bytes, sha256=digest(path))
+        entry.note(path, before)
+        return entry
+
+    def note(self, path: Path, state: proofs.FileState | None = None) -> None:
+        """Keep that the file at `path` has this entry's digest, which was computed while it was written or read.
+
+        Args:
+            state: the state before it was read; by default the present one, of a file that was just written.
+        """
+        now = proofs.FileState.of(path)
+        if state in (None, now):
+            proofs.note(proofs.fact([now], [str(self.sha256 or self.md5)]))
 
 
 class Failure(Value):
@@ -98,8 +118,9 @@ class Record(Value, Generic[Result]):
     origin: str | None
     #: What is known of a process that failed; null for any other state.
     failure: Failure | None
-    #: Wall time of the stage in seconds.
+    #: Wall time of the stage in seconds, and the part of it that went into comparing files with their records.
     wall_s: float
+    checked_s: float
     #: Seconds from the start of the job's process to the stage's first useful work; null outside a job.
     start_s: float | None
     #: UTC time at which the stage ended, ISO 8601.
@@ -146,6 +167,7 @@ class Record(Value, Generic[Result]):
             origin=origin,
             failure=failure,
             wall_s=round(watch.seconds(), 6),
+            checked_s=round(proofs.seconds(), 6),
             start_s=None if watch.start_s is None else round(watch.start_s, 2),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             inputs=dict(inputs or {}),
@@ -176,9 +198,13 @@ class Record(Value, Generic[Result]):
             raise StagebenchError(f"{self.kind}: {self.status.value}, there is no result ({self.reason})")
         return self.result
 
+    def artifact(self, name: str, path: Path) -> Artifact:
+        """Return an output of this record, at `path`, to be compared with what the record says of it."""
+        return Artifact(path, self.outputs[name])
+
     def write(self, path: Path) -> None:
-        """Write the record atomically."""
-        write_json(path, self.model_dump(mode="json"))
+        """Write the record atomically, with its seal."""
+        write_json(path, sealed(self.model_dump(mode="json")))
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -187,6 +213,7 @@ class Record(Value, Generic[Result]):
         Raises:
             StagebenchError: the file is missing, is not JSON, is a record of another kind or format, or has missing,
                 unknown or impossible fields; the text names the first of them.
+            ChangedError: it was edited after it was written.
         """
         raw = _read(path)
         again = f"delete it and run the target {path}"
@@ -196,6 +223,9 @@ class Record(Value, Generic[Result]):
             raise StagebenchError(
                 f"{path}: written in format {raw.get('format')}, this version reads format {cls.FORMAT}; {again}"
             )
+        if sealed(raw) != raw:
+            raise ChangedError(f"{path}: edited since it was written; {again}")
+        del raw[SEAL]
         try:
             return cls.model_validate_json(json.dumps(raw))
         except ValidationError as error:
@@ -203,6 +233,13 @@ class Record(Value, Generic[Result]):
             where = ".".join(map(str, first["loc"])) or "record"
             what = {"missing": "is missing", "extra_forbidden": "is unknown"}.get(first["type"], first["msg"])
             raise StagebenchError(f"{path}: {where}: {' '.join(what.split())}; {again}") from None
+
+
+def sealed(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's JSON object with its seal: the SHA-256 of all other fields, sorted by name, without spaces."""
+    content = {name: value for name, value in fields.items() if name != SEAL}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return {**content, SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 class Header(NamedTuple):

@@ -10,8 +10,9 @@ from pydantic.json_schema import models_json_schema
 from stagebench.errors import StagebenchError
 from stagebench.records.cells import DeviceRecord, EngineRecord, InferenceRecord, ValidationRecord
 from stagebench.records.data import ArchiveRecord, DatasetRecord, PixelsRecord
-from stagebench.records.envelope import Record
+from stagebench.records.envelope import SEAL, Record
 from stagebench.records.models import ExportedRecord, SimplifiedRecord, VariantRecord, WeightsRecord
+from stagebench.records.reports import ReportRecord
 
 #: Kind -> its model, in the order in which a row's stages leave them.
 KINDS: dict[str, type[Record[Any]]] = {
@@ -28,6 +29,7 @@ KINDS: dict[str, type[Record[Any]]] = {
         EngineRecord,
         ValidationRecord,
         InferenceRecord,
+        ReportRecord,
     )
 }
 
@@ -53,6 +55,8 @@ def schema() -> str:
         fields = found[reference.rpartition("/")[2]]["properties"]
         fields["kind"] = {"const": kind}
         fields["format"] = {"const": model.FORMAT}
+        fields[SEAL] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+        found[reference.rpartition("/")[2]]["required"].append(SEAL)
         choices.append({"$ref": reference})
     whole = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

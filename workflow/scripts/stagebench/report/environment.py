@@ -106,7 +106,7 @@ def places(rows: Sequence[Row]) -> dict[str, str]:
     """Return where the measured rows ran and read from: label -> text."""
     found: dict[str, list[str]] = {"Measured on": [], "Images read from": []}
     for row in rows:
-        if row.run is None:
+        if row.run is None or row.inference is None:
             continue
         ran_on, read_from = row.inference.ran_on, row.run.read_from
         card = f", {ran_on.gpu.name} {ran_on.gpu.uuid}" if ran_on.gpu else ""
@@ -125,4 +125,5 @@ def _jobs(row: Row) -> Iterator[tuple[str, CellRecord | EngineRecord]]:
         yield "build of", row.engine
     if row.validation is not None:
         yield "validation for", row.validation
-    yield "run of", row.inference
+    if row.inference is not None:
+        yield "run of", row.inference

@@ -106,7 +106,8 @@ def startup_table(rows: Sequence[Row]) -> Table:
         for stage, path in row.paths.items():
             # What torch runs is the validation; its rows share it.
             engine = f" ({row.cell.engine})" if stage in ("engine", "inference") else ""
-            groups.setdefault(f"{stage}{engine}", {})[str(path)] = row.records[stage]
+            if stage in row.records:
+                groups.setdefault(f"{stage}{engine}", {})[str(path)] = row.records[stage]
     lines = []
     for name, members in groups.items():
         runs = [record.result for record in members.values() if isinstance(record.result, Measured)]
@@ -128,8 +129,7 @@ def _median(values: Sequence[float]) -> str:
 
 def _images(row: Row, run: Measured) -> int:
     """Return the images of all whole passes."""
-    used = row.inference.dataset
-    return (used.images if used else 0) * len(run.passes.whole)
+    return (row.images.images if row.images else 0) * len(run.passes.whole)
 
 
 def _milliseconds(seconds: float, images: int) -> str:

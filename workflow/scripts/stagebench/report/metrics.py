@@ -72,9 +72,9 @@ def _reference(read: Callable[[Metrics], Scalar]) -> Callable[[Row], Scalar]:
 
 def _pass_rates(row: Row) -> list[float]:
     """Return images/s of each whole pass."""
-    if row.run is None or row.inference.dataset is None:
+    if row.run is None or row.images is None:
         return []
-    return [row.inference.dataset.images / taken for taken in row.run.passes.whole]
+    return [row.images.images / taken for taken in row.run.passes.whole]
 
 
 def _passes(slowest: float | None, fastest: float | None, number: int | None) -> str:

@@ -62,7 +62,7 @@ def datasets(rows: Sequence[Row]) -> list[DatasetUsed]:
     """Return each data set of the rows once."""
     found: dict[str, DatasetUsed] = {}
     for row in rows:
-        record, used = row.dataset, row.inference.dataset
+        record, used = row.dataset, row.images
         if record is None or record.result is None or used is None or used.name in found:
             continue
         found[used.name] = DatasetUsed(

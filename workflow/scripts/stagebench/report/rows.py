@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from stagebench.errors import StagebenchError
-from stagebench.records.cells import EngineRecord, InferenceRecord, Measured, Metrics, ValidationRecord
+from stagebench.records.cells import EngineRecord, ImagesUsed, InferenceRecord, Measured, Metrics, ValidationRecord
 from stagebench.records.data import DatasetRecord, PixelsRecord
 from stagebench.records.envelope import Record
 from stagebench.records.models import ExportedRecord, SimplifiedRecord, VariantRecord, WeightsRecord
-from stagebench.vocabulary import Cell
+from stagebench.report.lineage import broken_link
+from stagebench.vocabulary import AGAIN, Cell, State, failed
+
+_log = logging.getLogger(__name__)
 
 #: The stages of a row in pipeline order, by the kind of their records. The archive before them is a download.
 STAGES: dict[str, type[Record[Any]]] = {
@@ -73,23 +78,22 @@ def row_files(rows: Iterable[PlannedRow], inputs: Iterable[str]) -> list[RowFile
 
 @dataclass(frozen=True)
 class Row:
-    """One cell with the records of its stages."""
+    """One cell with the records of its stages; a refused row has none."""
 
     cell: Cell
     paths: Mapping[str, Path]
     records: Mapping[str, Record[Any]]
+    #: Why its records cannot be shown, in one line; None if they can.
+    refusal: str | None = None
 
     def _of(self, kind: type[_Kind]) -> _Kind | None:
         found = self.records.get(kind.KIND)
         return found if isinstance(found, kind) else None
 
     @property
-    def inference(self) -> InferenceRecord:
-        """The record of the engine's run."""
-        found = self._of(InferenceRecord)
-        if found is None:
-            raise StagebenchError(f"report: the row {self.cell.key} names no inference record")
-        return found
+    def inference(self) -> InferenceRecord | None:
+        """The record of the engine's run; None if the row is refused."""
+        return self._of(InferenceRecord)
 
     @property
     def validation(self) -> ValidationRecord | None:
@@ -109,22 +113,42 @@ class Row:
     @property
     def ok(self) -> bool:
         """Whether the row was measured."""
-        return self.inference.ok
+        return self.run is not None
+
+    @property
+    def state(self) -> State:
+        """The row's state: that of its inference record, or "failed" if it is refused."""
+        return self.inference.state if self.inference else failed(self.refusal or "no inference record")
 
     @property
     def status(self) -> str:
-        """The row's state: that of its inference record."""
-        return self.inference.status.value
+        """The status of the row's state."""
+        return self.state.status.value
 
     @property
     def reason(self) -> str:
         """One line that says why the row has no figures; empty if it has."""
-        return " ".join((self.inference.reason or "").split())
+        return " ".join(self.state.reason.split())
+
+    @property
+    def stage(self) -> str:
+        """The stage in which the row's state arose."""
+        return (self.inference.origin or self.inference.kind) if self.inference else "report"
 
     @property
     def run(self) -> Measured | None:
         """The engine's run; None if it was not measured."""
-        return self.inference.result
+        return self.inference.result if self.inference else None
+
+    @property
+    def images(self) -> ImagesUsed | None:
+        """The images that it was measured on; None where the data set could not be read."""
+        return self.inference.dataset if self.inference else None
+
+    def again(self) -> str | None:
+        """Return the option that makes Snakemake try the row again; None where that would change nothing."""
+        place = self.paths.get(self.stage)
+        return f"-R {place}" if place and self.state.status in AGAIN else None
 
     @property
     def reference(self) -> Metrics | None:
@@ -146,8 +170,8 @@ class Row:
             )
         elif self.validation and self.validation.cell.precision != self.cell.precision:
             notes.append(f"validated against {self.validation.cell.precision}")
-        if self.inference.dataset and self.inference.dataset.subset:
-            notes.append(f"subset of {self.inference.dataset.subset} images")
+        if self.images and self.images.subset:
+            notes.append(f"subset of {self.images.subset} images")
         return "; ".join(notes)
 
 
@@ -159,15 +183,20 @@ def was_fetched(record: Record[Any]) -> bool:
 def load_rows(rows: Sequence[RowFiles]) -> list[Row]:
     """Read the records of every row, each file once.
 
-    Raises:
-        StagebenchError: a record is missing, damaged, of another kind or of another format.
+    A row is refused if one of its records is missing, damaged, edited, of another kind or of another format, or if its
+    records do not follow from each other; the others are shown.
     """
-    seen: dict[Path, Record[Any]] = {}
+    read = cache(lambda stage, path: STAGES[stage].read(path))
     loaded = []
     for row in rows:
         paths = {stage: row.records[stage] for stage in STAGES if stage in row.records}
-        for stage, path in paths.items():
-            if path not in seen:
-                seen[path] = STAGES[stage].read(path)
-        loaded.append(Row(row.cell, paths, {stage: seen[path] for stage, path in paths.items()}))
+        records: dict[str, Record[Any]] = {}
+        try:
+            records = {stage: read(stage, path) for stage, path in paths.items()}
+            refusal = broken_link(row.cell, paths, records)
+        except StagebenchError as error:
+            refusal = str(error)
+        if refusal:
+            _log.warning("refused a row: %s", refusal)
+        loaded.append(Row(row.cell, paths, {} if refusal else records, refusal))
     return loaded

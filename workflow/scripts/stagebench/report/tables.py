@@ -54,19 +54,20 @@ def added_table(rows: Sequence[Row]) -> Table:
 
 
 def missing_table(rows: Sequence[Row]) -> Table:
-    """Return the rows that were not measured: the state, the stage in which it arose, and the reason of each."""
+    """Return the rows that were not measured: state, stage in which it arose, reason, and the option to try again."""
     lines = [
         [
             *_names(row),
             *(metric.text(row) for metric in _IDENTITY),
             row.status,
-            row.inference.origin or row.inference.kind,
+            row.stage,
             row.reason,
+            row.again() or BLANK,
         ]
         for row in rows
         if not row.ok
     ]
-    headers = [*_NAMES, *_headers(_IDENTITY), "status", "stage", "reason"]
+    headers = [*_NAMES, *_headers(_IDENTITY), "status", "stage", "reason", "to try again"]
     return Table.of(headers, lines, left=len(headers))
 
 

@@ -10,7 +10,8 @@ import jinja2
 
 from stagebench.records.io import write_text
 from stagebench.report import environment, limits, metrics, provenance, reference, tables
-from stagebench.report.rows import RowFiles, load_rows
+from stagebench.report.rows import Row
+from stagebench.report.settings import ReportSettings
 from stagebench.report.tables import Table
 
 #: Where the templates are: workflow/report, next to workflow/scripts.
@@ -18,23 +19,22 @@ TEMPLATES = Path(__file__).resolve().parents[4] / "report"
 _TEMPLATE = "report.md.j2"
 
 
-def write_report(rows: Sequence[RowFiles], report: Path, *, precision: str | None, notes: Sequence[str]) -> None:
+def write_markdown(loaded: Sequence[Row], report: Path, *, settings: ReportSettings, written: str) -> None:
     """Write a report.
 
     Args:
-        rows: the cells to report.
+        loaded: the rows to report.
         report: Markdown file to write.
-        precision: the one precision that the rows have; None for a report of all.
-        notes: sentences on how the config was understood.
-
-    Raises:
-        StagebenchError: a record is missing or damaged.
+        settings: what it is a report of.
+        written: UTC time, ISO 8601.
     """
-    loaded = load_rows(rows)
+    precision = settings.precision
     context = {
         "precision": precision,
+        "written": written,
+        "config": settings.config_sha256,
         "summary": tables.summary(loaded),
-        "notes": list(notes),
+        "notes": list(settings.notes),
         "metrics": tables.metric_table(loaded, published(precision)),
         "missing": tables.missing_table(loaded),
         "beyond": tables.added_table(loaded),

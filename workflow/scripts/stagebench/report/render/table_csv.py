@@ -9,7 +9,7 @@ import pandas as pd
 
 from stagebench.records.io import replacing
 from stagebench.report.metrics import METRICS, Scalar
-from stagebench.report.rows import Row, RowFiles, load_rows
+from stagebench.report.rows import Row
 
 #: Columns before and after the metrics.
 _NAMES = ("device", "model", "engine")
@@ -19,15 +19,12 @@ COLUMNS = (*_NAMES, *(part.csv for metric in METRICS for part in metric.parts if
 _DECIMALS = 3
 
 
-def make_table(rows: Sequence[RowFiles], table: Path) -> None:
-    """Write the CSV file `table` from the records of every row, in the order given.
+def write_table(loaded: Sequence[Row], table: Path) -> None:
+    """Write the CSV file `table` with a line for every row, in the order given.
 
     A row that was not measured has blank figures, its status, and the reason as its note.
-
-    Raises:
-        StagebenchError: a record is missing or damaged.
     """
-    frame = pd.DataFrame([_line(row) for row in load_rows(rows)], columns=list(COLUMNS))
+    frame = pd.DataFrame([_line(row) for row in loaded], columns=list(COLUMNS))
     with replacing(table) as part:
         frame.to_csv(part, index=False, lineterminator="\n")
 
