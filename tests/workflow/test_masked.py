@@ -105,7 +105,8 @@ def test_a_report_names_its_config_and_follows_every_change_of_it(project):
 
     before = named()
     assert len(before) == len(hashlib.sha256().hexdigest()[:16])
-    project.configure(measurement={"validation_repeats": 1}, report={"language": "zh"})
+    entry = {"architecture": "support.tiny.tiny_resnet", "weights": "demo", "dataset": "sample"}
+    project.configure(models={"tiny": {**entry, "expected": {"top1": 90.0, "top5": 99.0}}})
     assert set(project.planned()) == {"write_report"}
     assert project.run(REPORT).returncode == 0
     after = named()

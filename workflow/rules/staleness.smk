@@ -12,6 +12,8 @@ The settings themselves go to the script as `settings`. A parameter that depends
 import hashlib
 import json
 
+from snakemake.io import IOFile
+
 from stagebench.engines import registry
 from stagebench.job import closure
 from stagebench.records import io, kinds, reports
@@ -126,7 +128,7 @@ def edition_of_report(wildcards):
     files = {"report": Path(f"{stem}.md")}
     if precision is None:
         files["table"] = Path(place("<results>/table.csv"))
-    remembered = workflow.persistence.params(f"{stem}.md") or []
+    remembered = workflow.persistence.params(IOFile(f"{stem}.md")) or []
     numbers = [
         int(found[1]) for found in map(_EDITION.search, map(str, remembered)) if found
     ]
