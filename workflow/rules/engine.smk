@@ -33,6 +33,7 @@ rule build_engine:
     input:
         source=engine_source,
         source_record=engine_source_record,
+        manifest=ancient(linked_manifest),
         device=device_record,
     output:
         engine="<results>/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",
@@ -50,6 +51,7 @@ rule build_engine:
     params:
         settings=given(build_settings),
         compared=compared(build_settings),
+        architecture=architecture_run,
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         code=code_of("build_engine.py"),

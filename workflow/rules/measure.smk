@@ -14,7 +14,7 @@ rule run_validation:
         weights_record="<resources>/weights/{model}.json",
         device=device_record,
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         record="<results>/validation/{device}/{model}/{precision}/batch{batch}.json",
@@ -31,6 +31,7 @@ rule run_validation:
     params:
         settings=given(validation_settings),
         compared=compared(validation_settings),
+        architecture=architecture_of,
         library=lambda wildcards: library_of("torch"),
         engine_code=lambda wildcards: code_of_engine("torch"),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),
@@ -49,7 +50,7 @@ rule run_inference:
         build_record="<results>/engines/{device}/{model}/{engine}/{precision}/batch{batch}.json",
         device=device_record,
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         # Depend on the record, so that planning never hashes gigabytes.
         pixels=ancient(pixels_of(".npy")),
         pixels_record=pixels_of(".json"),
@@ -69,6 +70,7 @@ rule run_inference:
     params:
         settings=given(inference_settings),
         compared=compared(inference_settings),
+        architecture=architecture_run,
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),

@@ -24,6 +24,7 @@ rule fetch_weights:
     params:
         settings=given(checkpoint_settings),
         compared=compared(checkpoint_settings),
+        files=owned(checkpoint_file),
         code=code_of("fetch_weights.py"),
         format=format_of("weights"),
     message:
@@ -35,7 +36,7 @@ rule fetch_weights:
 rule fit_demo_weights:
     input:
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         weights="<resources>/weights/{model}.pth",
@@ -53,6 +54,7 @@ rule fit_demo_weights:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("fit_demo_weights.py"),
         format=format_of("weights"),
     message:
@@ -66,7 +68,7 @@ rule export_model:
         weights="<resources>/weights/{model}.pth",
         weights_record="<resources>/weights/{model}.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/exported.onnx",
@@ -82,6 +84,7 @@ rule export_model:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("export_model.py"),
         format=format_of("exported"),
     message:
@@ -95,7 +98,7 @@ rule simplify_model:
         exported="<results>/models/{model}/exported.onnx",
         exported_record="<results>/models/{model}/exported.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/simplified.onnx",
@@ -126,7 +129,7 @@ rule prepare_variant:
         weights="<resources>/weights/{model}.pth",
         weights_record="<resources>/weights/{model}.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/{onnx_variant}.onnx",
@@ -142,6 +145,7 @@ rule prepare_variant:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("prepare_variant.py"),
         format=format_of("variant"),
     message:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from stagebench.errors import StagebenchError
+from stagebench.records.artifact import ChangedError
 from stagebench.records.io import replacing
 
 Split = Literal["val", "fit"]
@@ -29,6 +30,14 @@ class ManifestRow(NamedTuple):
     split: Split
     bytes: int
     sha256: str
+
+
+class ImageFileError(ChangedError):
+    """An image file that is not the one of its manifest; `reason` says why, without the file's name."""
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Label(NamedTuple):
@@ -100,6 +109,29 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
 def image_path(manifest: Path, row: ManifestRow) -> Path:
     """Return where the image of a row lies."""
     return manifest.parent / row.path
+
+
+def read_image(manifest: Path, row: ManifestRow) -> bytes:
+    """Return the file of a row's image, compared with the row's SHA-256.
+
+    Raises:
+        ImageFileError: it is missing, cannot be read, or has other contents.
+    """
+    path = image_path(manifest, row)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    else:
+        if hashlib.sha256(data).hexdigest() == row.sha256:
+            return data
+        reason = "other contents than its manifest describes"
+    raise ImageFileError(f"{path}: {reason}; {remedy(manifest)}", reason)
+
+
+def remedy(manifest: Path) -> str:
+    """Return what to do about an image that is not the one of its manifest; copies on a scratch disk have none."""
+    return f"delete {manifest} and run the target {manifest}" if manifest.exists() else "run again"
 
 
 def validation_rows(manifest: Path, subset: int | None) -> list[ManifestRow]:

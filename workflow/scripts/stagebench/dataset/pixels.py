@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from stagebench.dataset.decode import resample
 from stagebench.dataset.decode.images import DECODER, ImageError, decode_image
-from stagebench.dataset.manifest import ManifestRow, image_path, list_digest, validation_rows
+from stagebench.dataset.manifest import (
+    ImageFileError,
+    ManifestRow,
+    image_path,
+    list_digest,
+    read_image,
+    remedy,
+    validation_rows,
+)
 from stagebench.dataset.space import require_free
 from stagebench.errors import StagebenchError
 from stagebench.job.logs import progress_bar
@@ -50,7 +58,8 @@ def decode_pixels(
     last entry whose digest the file still has; another manifest, recipe or subset starts over.
 
     Raises:
-        StagebenchError: the disk is too small, or images cannot be decoded (all of them are named).
+        StagebenchError: the disk is too small, or images cannot be decoded or are not those of the manifest (all of
+            them are named).
     """
     watch = Stopwatch()
     source = DatasetRecord.read(dataset_record)
@@ -102,7 +111,8 @@ def _decoded(
     """Yield the pixels of `rows[start:]` block by block; while one is used, the next is being decoded.
 
     Raises:
-        StagebenchError: at the end, where images could not be decoded; it names them all.
+        StagebenchError: at the end, where images could not be decoded or are not those of the manifest; it names them
+            all.
     """
     shape = (_BLOCK, recipe.crop, recipe.crop, 3)
     buffers = [np.empty(shape, np.uint8), np.empty(shape, np.uint8)]
@@ -110,7 +120,9 @@ def _decoded(
 
     def decode(row: ManifestRow, out: _Images) -> str | None:
         try:
-            decode_image(image_path(manifest, row).read_bytes(), recipe, out)
+            decode_image(read_image(manifest, row), recipe, out)
+        except ImageFileError as error:
+            return f"{image_path(manifest, row)} ({error.reason})"
         except ImageError as error:
             return f"{image_path(manifest, row)} ({error})"
         return None
@@ -130,7 +142,9 @@ def _decoded(
                 yield buffers[first // _BLOCK % 2][: len(reasons)]
     if broken:
         listed = "; ".join(broken)
-        raise StagebenchError(f"{manifest}: {len(broken)} images cannot be decoded: {listed}; replace these files")
+        raise StagebenchError(
+            f"{manifest}: {len(broken)} images cannot be decoded: {listed}; put them right, then {remedy(manifest)}"
+        )
 
 
 class _Writer:

@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 
 from stagebench.dataset.decode import resample
 from stagebench.dataset.intact import require_intact
-from stagebench.dataset.manifest import ManifestRow, list_digest, validation_rows
+from stagebench.dataset.manifest import ManifestRow, list_digest, remedy, validation_rows
 from stagebench.engines import registry
 from stagebench.engines.base import Options
 from stagebench.engines.ownership import built_ahead_of_time, require_cell
@@ -191,8 +191,7 @@ class _Run:
         images = self.files.images
         self.built.artifact("engine", self.files.engine).verify()
         self.dataset.artifact("manifest", images.manifest).verify()
-        again = f"delete {images.manifest} and run the target {images.manifest}"
-        advice = f"delete {location.manifest.parent} and run again" if location.staged else again
+        advice = f"delete {location.manifest.parent} and run again" if location.staged else remedy(images.manifest)
         require_intact(location.manifest, self.rows, advice=advice)
         if self.pixels is not None and location.pixels is not None:
             self.pixels.artifact("pixels", location.pixels).verify()

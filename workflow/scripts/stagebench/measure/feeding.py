@@ -9,9 +9,9 @@ from time import perf_counter, thread_time
 from typing import TYPE_CHECKING, Protocol, Self
 
 from stagebench.dataset.decode.images import ImageError, decode_whole, resize_and_crop
-from stagebench.dataset.manifest import image_path
-from stagebench.errors import StagebenchError
+from stagebench.dataset.manifest import image_path, remedy
 from stagebench.measure.breakdown import Work
+from stagebench.records.artifact import ChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ class Files:
     """Image files: read, decoded, resized and cropped each time."""
 
     def __init__(self, manifest: Path, rows: Sequence[ManifestRow], preprocessing: Preprocessing) -> None:
+        self._manifest = manifest
         self._paths = [image_path(manifest, row) for row in rows]
         self._preprocessing = preprocessing
 
@@ -55,7 +56,7 @@ class Files:
         """Write images `begin` and on into `out`.
 
         Raises:
-            StagebenchError: a file is missing or is no image.
+            ChangedError: a file is missing or is no image.
         """
         reading = decoding = resizing = 0.0
         cpu = thread_time()
@@ -70,8 +71,9 @@ class Files:
                 resize_and_crop(image, self._preprocessing, out[offset])
                 resized = perf_counter()
             except (OSError, ImageError) as error:
-                raise StagebenchError(
-                    f"{path}: cannot be read as an image ({error}); extract the data set again"
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise ChangedError(
+                    f"{path}: cannot be read as an image ({reason}); {remedy(self._manifest)}"
                 ) from error
             reading += have_read - started
             decoding += decoded - have_read

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import getpass
-import hashlib
 import logging
 import os
 import shutil
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stagebench.dataset.manifest import ManifestRow, image_path
+from stagebench.dataset.manifest import ManifestRow, read_image
 from stagebench.dataset.space import require_free
 from stagebench.errors import StagebenchError
 from stagebench.records.cells import ReadFrom
@@ -85,7 +84,7 @@ def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scra
             advice="leave devices.*.local_scratch out",
         )
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            for _ in pool.map(lambda row: _copy_image(image_path(manifest, row), folder / row.path, row), missing):
+            for _ in pool.map(lambda row: _copy_image(manifest, row, folder / row.path), missing):
                 pass
         if to_copy and pixels_bytes:
             _copy_file(*to_copy)
@@ -123,13 +122,8 @@ def _is_there(path: Path, size: int) -> bool:
         return False
 
 
-def _copy_image(source: Path, target: Path, row: ManifestRow) -> None:
-    try:
-        content = source.read_bytes()
-    except OSError as error:
-        raise StagebenchError(f"{source}: cannot be read ({error}); extract the data set again") from None
-    if hashlib.sha256(content).hexdigest() != row.sha256:
-        raise StagebenchError(f"{source}: other contents than its manifest describes; extract the data set again")
+def _copy_image(manifest: Path, row: ManifestRow, target: Path) -> None:
+    content = read_image(manifest, row)
     with replacing(target) as part:
         part.write_bytes(content)
 

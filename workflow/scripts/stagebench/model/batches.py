@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stagebench.dataset.decode.images import decode_image
-from stagebench.dataset.manifest import image_path, validation_rows
+from stagebench.dataset.manifest import read_image, validation_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,11 @@ def validation_images(manifest: Path, count: int, preprocessing: Preprocessing) 
 def batches(
     manifest: Path, rows: Sequence[ManifestRow], preprocessing: Preprocessing, size: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield the images of `rows` in order, as uint8 (at most `size`, crop, crop, 3)."""
+    """Yield the images of `rows` in order, as uint8 (at most `size`, crop, crop, 3).
+
+    Raises:
+        StagebenchError: an image is missing or is not the one of the manifest.
+    """
     for first in range(0, len(rows), size):
         chosen = rows[first : first + size]
-        yield np.stack([decode_image(image_path(manifest, row).read_bytes(), preprocessing) for row in chosen])
+        yield np.stack([decode_image(read_image(manifest, row), preprocessing) for row in chosen])
