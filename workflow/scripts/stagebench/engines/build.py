@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,12 @@ class BuildFiles:
     cache_folder: Path | None = None
 
 
-def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0) -> None:
+def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0, timeout_s: float = math.inf) -> None:
     """Build an engine in a child process and write its file and its record, in any state.
 
     Args:
         tries_left: how often a scheduler would try again with more memory.
+        timeout_s: seconds without progress after which the child is ended.
 
     Raises:
         StagebenchError: this machine is not the device's; memory ran out and there are tries left.
@@ -93,7 +95,7 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
             options=options,
             cache_folder=files.cache_folder,
         )
-        state, failure = _attempt(engine, files.source, files.engine, spec, payload, tries_left)
+        state, failure = _attempt(engine, files.source, files.engine, spec, payload, tries_left, timeout_s)
     if not state.ok:
         outputs = {"engine": files.engine}
         write_unmade(
@@ -123,11 +125,20 @@ def _source_record(path: Path) -> Record[Any]:
 
 
 def _attempt(
-    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int
+    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int, timeout_s: float
 ) -> tuple[State, Failure | None]:
     """Build in a child process; return the state, and what is known of a failure."""
     try:
-        ended = supervise.run(_build_here, engine=engine, source=source, out=out, spec=spec, payload=payload)
+        ended = supervise.run(
+            _build_here,
+            timeout_s=timeout_s,
+            makes=(out, payload),
+            engine=engine,
+            source=source,
+            out=out,
+            spec=spec,
+            payload=payload,
+        )
     except RefusedError as error:
         return error.state, None
     if ended is None:

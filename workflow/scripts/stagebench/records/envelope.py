@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stagebench.errors import StagebenchError
 from stagebench.records.io import digest, write_json, write_text
+from stagebench.records.lifetime import require_masters
 from stagebench.vocabulary import OK, State, Status
 
 #: Content of an output file for which nothing was made.
@@ -177,7 +178,12 @@ class Record(Value, Generic[Result]):
         return self.result
 
     def write(self, path: Path) -> None:
-        """Write the record atomically."""
+        """Write the record atomically.
+
+        Raises:
+            OrphanedError: the job, or the Snakemake that started it, is gone.
+        """
+        require_masters()
         write_json(path, self.model_dump(mode="json"))
 
     @classmethod
