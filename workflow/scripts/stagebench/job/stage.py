@@ -79,6 +79,8 @@ def logged(log: str | Path, job: Job) -> Iterator[None]:
     except BaseException:
         _log.exception("stage failed unexpectedly")
         raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an interpreter that ends gives up its handlers
 
 
 def optional(path: str | Sequence[str]) -> Path | None:
