@@ -165,10 +165,10 @@ def job_of(snakemake, rule):
     return None
 
 
-def timed(project, snakemake, seen, rule="run_inference"):
-    """Wait until a job is being timed; return its script, and add it and what it started to `seen`."""
+def timed(project, snakemake, seen):
+    """Wait until a cell is being timed; return the script, and add it and what it started to `seen`."""
     until((project.folder / "timing").exists, running=snakemake)
-    script = job_of(snakemake, rule)
+    script = job_of(snakemake, "run_inference")
     seen += [script, *script.children(recursive=True)]
     assert len(seen) > 1
     return script
@@ -185,7 +185,6 @@ def finish(project):
     (project.folder / "hold").unlink(missing_ok=True)
     done = project.run("results/report.md")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (project.folder / INT8).exists()
     assert left(project) == []
     assert project.planned() == {}
     return sorted(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", done.stdout + done.stderr, flags=re.MULTILINE))
@@ -218,9 +217,47 @@ def test_no_record_is_written_for_a_snakemake_that_was_killed(project):
     assert "is gone" in (project.folder / "logs/run_inference/local/tiny/held/int8/batch4.log").read_text()
 
 
-def test_after_a_reboot_the_same_command_does_what_is_left(project):
+def validating(project):
+    """Make the next run validate, for at least four seconds; return the record."""
+    configure(project, ["fp32"], validation_repeats=8)
+    (project.folder / "hold").unlink()
+    results = project.folder / "results"
+    record = results / "validation/local/tiny/fp32/batch4.json"
+    for path in (record, *results.glob("*.*")):  # the report and its table, too
+        path.unlink()
+    return record
+
+
+def validated(project, snakemake, seen):
+    """Wait until torch is built, in whatever folder, and timed; return the script, add it and its child to `seen`."""
+    place = project.folder / "results/validation"
+    until(lambda: [*place.rglob("torch.json"), *place.rglob("*.build.json")], running=snakemake)
+    script = job_of(snakemake, "run_validation")
+    until(script.children, running=snakemake)
+    seen += [script, *script.children(recursive=True)]
+    return script
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_validation_that_is_killed_leaves_nothing(project, number):
+    record = validating(project)
     with started(project) as (snakemake, seen):
-        timed(project, snakemake, seen)
+        script = validated(project, snakemake, seen)
+        script.send_signal(number)
+        assert snakemake.wait(60) != 0
+        until(lambda: not any(map(lives, seen)), seconds=5)
+    assert not record.exists()
+    assert left(project) == []
+    assert finish(project) == ["make_table", "run_validation", "write_report"]
+    assert sorted(path.name for path in record.parent.iterdir()) == ["batch4.json", "batch4.npz"]
+
+
+@pytest.mark.parametrize("moment", [timed, validated])
+def test_after_a_reboot_the_same_command_does_what_is_left(project, moment):
+    if moment is validated:
+        validating(project)
+    with started(project) as (snakemake, seen):
+        moment(project, snakemake, seen)
         end([*psutil.Process(snakemake.pid).children(recursive=True), psutil.Process(snakemake.pid)])
         snakemake.wait()
         until(lambda: not any(map(lives, seen)), seconds=30)
@@ -228,31 +265,8 @@ def test_after_a_reboot_the_same_command_does_what_is_left(project):
     assert locked.returncode != 0
     assert "--unlock" in locked.stdout + locked.stderr
     assert project.run("--unlock").returncode == 0
-    assert finish(project) == ["make_table", "run_inference", "write_report"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_validation_that_is_killed_leaves_nothing(project, number):
-    configure(project, ["fp32"], validation_repeats=20)
-    place = project.folder / "results/validation"
-    record = place / "local/tiny/fp32/batch4.json"
-    for path in (record, *(project.folder / "results").glob("*.*")):  # the report and its table, too
-        path.unlink()
-    with started(project) as (snakemake, seen):
-        script = until(lambda: job_of(snakemake, "run_validation"), running=snakemake)
-        # It is built, in whatever folder, and being timed.
-        until(lambda: [*place.rglob("torch.json"), *place.rglob("*.build.json")], running=snakemake)
-        seen += [script, *script.children(recursive=True)]
-        script.send_signal(number)
-        assert snakemake.wait(60) != 0
-        until(lambda: not any(map(lives, seen)), seconds=5)
-    assert not record.exists()
-    assert [*place.rglob("*torch*"), *place.rglob(".*"), *place.rglob("*.part")] == []
-    (project.folder / "hold").unlink()
-    done = project.run("results/report.md")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(path.name for path in record.parent.iterdir()) == ["batch4.json", "batch4.npz"]
-    assert project.planned() == {}
+    interrupted = "run_validation" if moment is validated else "run_inference"
+    assert finish(project) == ["make_table", interrupted, "write_report"]
 
 
 def test_an_engine_that_hangs_becomes_a_row_and_the_others_go_on(project):
