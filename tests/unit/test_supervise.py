@@ -1,17 +1,23 @@
 """Risky work in a child: whatever ends the child becomes a value."""
 
+import contextlib
 import multiprocessing.util
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from support.stages import archive_record
 
 from stagebench.errors import StagebenchError
 from stagebench.host import lock
-from stagebench.job import supervise
+from stagebench.job import pulse, supervise
+from stagebench.records import lifetime
 
 
 def test_work_that_ends_well_leaves_its_file(tmp_path):
@@ -118,6 +124,182 @@ def test_the_child_of_a_process_with_the_cuda_driver_is_started_anew(tmp_path, m
     monkeypatch.setattr(supervise, "_MAPS", maps)
     assert supervise.run(write_command_line, target=target) is None
     assert "multiprocessing.spawn" in target.read_text()
+
+
+@pytest.fixture(params=["fork", "spawn"])
+def start(request, monkeypatch):
+    """How children are started."""
+    monkeypatch.setattr(supervise, "may_fork", lambda: request.param == "fork")
+    return request.param
+
+
+def stand_still():
+    """Wait for a lock that nobody releases."""
+    own = threading.Lock()
+    own.acquire()
+    own.acquire()
+
+
+def begin_and_stop(part):
+    part.write_text("half")
+    stand_still()
+
+
+def spin():
+    pulse.beat()
+    while True:
+        pass
+
+
+def compute(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def beat_now_and_then(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pulse.beat()
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("function", [stand_still, spin])
+def test_a_child_without_progress_is_ended(start, function):
+    ended = supervise.run(function, timeout_s=2)
+    assert ended.state.reason == "no progress for 2 s (measurement.timeout_s): ended"
+    ended.raise_if_worth_another_try(1)  # it is not memory that it lacked
+
+
+@pytest.mark.parametrize("function", [compute, beat_now_and_then])
+def test_a_child_that_makes_progress_is_left_alone(start, function):
+    """Before its first beat it is processor time that counts: nothing is requested of an engine that is being built."""
+    assert supervise.run(function, timeout_s=3, seconds=8) is None
+
+
+def test_what_a_stalled_child_has_in_progress_is_deleted(tmp_path):
+    assert supervise.run(begin_and_stop, timeout_s=1, makes=[tmp_path / "made"], part=tmp_path / "made.part").stalled
+    assert list(tmp_path.iterdir()) == []
+
+
+# A job whose child has children of its own, one of them by a fork without exec.
+JOB = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from stagebench.job import stage, supervise
+
+def have_children(folder):
+    (folder / "made.part").write_text("half")
+    others = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, os.fork()]
+    if others[1] == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+    (folder / "pids.new").write_text(" ".join(map(str, [os.getpid(), *others])))
+    (folder / "pids.new").rename(folder / "pids")
+    time.sleep(600)
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    supervise.may_fork = lambda: sys.argv[2] == "fork"
+    job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000})
+    with stage.logged(folder / "log", job):
+        supervise.run(have_children, folder=folder, **eval(sys.argv[3]))
+"""
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.01)
+    return value
+
+
+def lives(pid):
+    """Whether a process runs; nobody may be there to wait for an orphan that has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@contextlib.contextmanager
+def job(folder, start, command=(), more="{}"):
+    """A job under way: its process, and the numbers of its child and its grandchildren."""
+    (folder / "job.py").write_text(JOB)
+    process = subprocess.Popen(
+        [*command, sys.executable, str(folder / "job.py"), str(folder), start, more],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    family = []
+    try:
+        until((folder / "pids").exists)
+        family += map(int, (folder / "pids").read_text().split())
+        yield process, family
+    finally:
+        process.kill()
+        process.wait()
+        for pid in filter(lives, family):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_nobody_outlives_a_job_that_is_killed(tmp_path, start):
+    with job(tmp_path, start) as (process, family):
+        assert all(map(lives, family))
+        process.kill()
+        process.wait()
+        until(lambda: not any(map(lives, family)), seconds=5)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_job_that_is_ended_ends_its_family_first_and_cleans_up(tmp_path, start, number):
+    with job(tmp_path, start, more="{'makes': [folder / 'made']}") as (process, family):
+        process.send_signal(number)
+        assert process.wait(60) == -number
+        assert not any(map(lives, family))
+    log = (tmp_path / "log").read_text()
+    assert f"rule run_inference was ended from outside ({number.name})" in log
+    assert "Traceback" not in log
+    assert not (tmp_path / "made.part").exists()
+
+
+def test_a_job_ends_when_the_snakemake_that_started_it_is_killed(tmp_path):
+    """Between the two there is a shell, as in a real one."""
+    (tmp_path / "snakemake").write_text("import subprocess, sys; subprocess.run(['sh', '-c', sys.argv[1] + '; :'])")
+    shell = f"{sys.executable} {tmp_path / 'job.py'} {tmp_path} fork {{}}"
+    (tmp_path / "job.py").write_text(JOB)
+    snakemake = subprocess.Popen(
+        [sys.executable, str(tmp_path / "snakemake"), shell],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        until((tmp_path / "pids").exists)
+        family = [process.pid for process in psutil.Process(snakemake.pid).children(recursive=True)]
+        assert len(family) >= 5
+    finally:
+        snakemake.kill()
+        snakemake.wait()
+    until(lambda: not any(map(lives, family)), seconds=15)
+    assert f"process {snakemake.pid}, which started this job, is gone" in (tmp_path / "log").read_text()
+
+
+def test_a_record_is_written_only_for_those_who_live(tmp_path):
+    made = tmp_path / "archive"
+    made.write_bytes(b"archive")
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    lifetime.work_for((lifetime.Process.here(), lifetime.Process(gone.pid, lifetime.Status.of(gone.pid).started)))
+    try:
+        archive_record(tmp_path / "before.json", made)
+        gone.communicate(b"\n")
+        with pytest.raises(lifetime.OrphanedError, match=f"process {gone.pid}, which started this job, is gone"):
+            archive_record(tmp_path / "after.json", made)
+    finally:
+        gone.kill()
+        gone.wait()
+        lifetime.work_for(())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive", "before.json"]
 
 
 def test_two_timed_runs_exclude_each_other(tmp_path, repository):

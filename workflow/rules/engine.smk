@@ -52,6 +52,7 @@ rule build_engine:
         settings=given(build_settings),
         compared=compared(build_settings),
         architecture=architecture_run,
+        timeout_s=given(timeout_s),
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         code=code_of("build_engine.py"),

@@ -19,6 +19,13 @@ rule run_validation:
     output:
         record="<results>/validation/{device}/{model}/{precision}/batch{batch}.json",
         samples="<results>/validation/{device}/{model}/{precision}/batch{batch}.npz",
+        # Declared, so that nothing is left of them however the job ends.
+        engine=temp(
+            "<results>/validation/{device}/{model}/{precision}/batch{batch}.engine"
+        ),
+        build_record=temp(
+            "<results>/validation/{device}/{model}/{precision}/batch{batch}.build.json"
+        ),
     log:
         "<logs>/run_validation/{device}/{model}/{precision}/batch{batch}.log",
     resources:
@@ -32,6 +39,7 @@ rule run_validation:
         settings=given(validation_settings),
         compared=compared(validation_settings),
         architecture=architecture_of,
+        timeout_s=given(timeout_s),
         library=lambda wildcards: library_of("torch"),
         engine_code=lambda wildcards: code_of_engine("torch"),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),
@@ -71,6 +79,7 @@ rule run_inference:
         settings=given(inference_settings),
         compared=compared(inference_settings),
         architecture=architecture_run,
+        timeout_s=given(timeout_s),
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),

@@ -93,6 +93,14 @@ def run_options(name):
     return checked.run.model_dump(mode="json")
 
 
+# Children.
+
+
+def timeout_s(wildcards):
+    """Not a part of other settings: how long a child may stand still changes nothing that is measured."""
+    return CONFIG.measurement.timeout_s
+
+
 # Runs.
 
 

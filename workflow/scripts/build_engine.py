@@ -23,4 +23,5 @@ if __name__ == "__main__":
                 cache_folder=Path(snakemake.params.caches),
             ),
             tries_left=snakemake.resources.tries_left,
+            timeout_s=snakemake.params.timeout_s,
         )

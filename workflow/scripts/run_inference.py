@@ -28,4 +28,5 @@ if __name__ == "__main__":
                 samples=Path(snakemake.output.samples),
             ),
             tries_left=snakemake.resources.tries_left,
+            timeout_s=snakemake.params.timeout_s,
         )

@@ -25,6 +25,9 @@ if __name__ == "__main__":
                 ),
                 record=Path(snakemake.output.record),
                 samples=Path(snakemake.output.samples),
+                engine=Path(snakemake.output.engine),
+                build_record=Path(snakemake.output.build_record),
             ),
             tries_left=snakemake.resources.tries_left,
+            timeout_s=snakemake.params.timeout_s,
         )

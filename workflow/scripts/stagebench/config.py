@@ -197,6 +197,13 @@ class Measurement(Section):
     cached_repeats: int = Field(
         1, ge=1, description="Passes over the decoded pixels (as many as take a second) for p_infer_cached."
     )
+    timeout_s: float = Field(
+        600,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds after which a build or a run without progress (an answered request; while it builds or "
+        "loads, processor time) is ended and its cell fails. Changing it reruns nothing.",
+    )
     protocol: str = Field(
         "stagebench", description="Measurement protocol; see docs/metrics.md.", json_schema_extra=_NO_EFFECT_YET
     )

@@ -6,7 +6,6 @@ the archive themselves, and nothing but names, places and digests passes between
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import multiprocessing
 import os
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from stagebench.errors import StagebenchError
+from stagebench.job.family import die_with
 from stagebench.job.supervise import may_fork
 
 # A batch is what a worker takes at a time: enough to make the hand-over cheap, little enough to keep all of them busy.
 _BATCH_FILES = 256
 _BATCH_BYTES = 4 << 20
 _AHEAD = 3  # batches that wait for each worker
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _DIGEST = 32  # bytes of a SHA-256
 
@@ -155,9 +154,7 @@ def _start(source: _Source) -> None:
 
 def _start_worker(source: _Source, parent: int) -> None:
     """Prepare a worker: it dies with its parent, so that nothing writes on once a killed stage is run again."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and ends its workers
     _start(source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,12 @@ class BuildFiles:
     cache_folder: Path | None = None
 
 
-def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0) -> None:
+def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0, timeout_s: float = math.inf) -> None:
     """Build an engine in a child process and write its file and its record, in any state.
 
     Args:
         tries_left: how often a scheduler would try again with more memory.
+        timeout_s: seconds without progress after which the child is ended.
 
     Raises:
         UnrecordedError: this machine is not the device's, the model file is not what its record describes, or memory
@@ -84,7 +86,7 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
     if state.ok and (files.source is None or made_from is None):
         state = unsupported(f"{cell.engine} has no model file for {cell.precision}")
     inputs = {} if made_from is None else {"source": next(iter(made_from.outputs.values()))}
-    payload = part_of(files.record)
+    built = None
     if state.ok and files.source is not None:
         Artifact(files.source, inputs["source"]).verify()
         spec = BuildSpec(
@@ -96,8 +98,10 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
             options=options,
             cache_folder=files.cache_folder,
         )
-        state, failure = _attempt(engine, files.source, files.engine, spec, payload, tries_left)
-    if not state.ok:
+        state, failure, built = _attempt(
+            engine, files.source, files.engine, spec, part_of(files.record), tries_left, timeout_s
+        )
+    if built is None:
         outputs = {"engine": files.engine}
         write_unmade(
             EngineRecord, files.record, watch, state=state, failure=failure, inputs=inputs, outputs=outputs, **known
@@ -105,12 +109,11 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
     else:
         EngineRecord.make(
             watch,
-            result=Built.model_validate_json(payload.read_text(encoding="utf-8")),
+            result=built,
             inputs=inputs,
             outputs={"engine": FileEntry.of(files.engine)},
             **known,
         ).write(files.record)
-    payload.unlink(missing_ok=True)
 
 
 def _source_record(path: Path) -> Record[Any]:
@@ -126,21 +129,36 @@ def _source_record(path: Path) -> Record[Any]:
 
 
 def _attempt(
-    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int
-) -> tuple[State, Failure | None]:
-    """Build in a child process; return the state, and what is known of a failure."""
+    engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path, tries_left: int, timeout_s: float
+) -> tuple[State, Failure | None, Built | None]:
+    """Build in a child process; return the state, what is known of a failure, and what was built.
+
+    Args:
+        payload: a file for what the child says; it does not stay.
+    """
     try:
-        ended = supervise.run(_build_here, engine=engine, source=source, out=out, spec=spec, payload=payload)
+        ended = supervise.run(
+            _build_here,
+            timeout_s=timeout_s,
+            makes=(out,),
+            engine=engine,
+            source=source,
+            out=out,
+            spec=spec,
+            payload=payload,
+        )
+        if ended is None:
+            return OK, None, Built.model_validate_json(payload.read_text(encoding="utf-8"))
     except RefusedError as error:
-        return error.state, None
+        return error.state, None, None
     except UnrecordedError:
         raise
     except StagebenchError as error:
-        return failed(str(error)), None
-    if ended is None:
-        return OK, None
+        return failed(str(error)), None, None
+    finally:
+        payload.unlink(missing_ok=True)
     ended.raise_if_worth_another_try(tries_left)
-    return ended.state, ended.failure
+    return ended.state, ended.failure, None
 
 
 def _build_here(engine: Engine, source: Path, out: Path, spec: BuildSpec, payload: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from stagebench.errors import StagebenchError
 from stagebench.host import gpu
 from stagebench.job import logs
+from stagebench.job.family import FROM_OUTSIDE
+from stagebench.records import lifetime
 from stagebench.records.envelope import Stopwatch, job_begins
 
 # Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads
@@ -28,6 +30,10 @@ gpu.take_scheduled()
 _log = logging.getLogger(__name__)
 
 
+# Seconds between two looks at the Snakemake that started the job.
+_LOOK_S = 1.0
+
+
 class Job(Protocol):
     """The part of Snakemake's object `snakemake` that is used here."""
 
@@ -35,20 +41,37 @@ class Job(Protocol):
     resources: Any
 
 
+class EndedError(BaseException):
+    """A signal from outside. Not an `Exception`: no library may take it for an error of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
 @contextmanager
-def logged(log: str | Path, job: Job | None = None) -> Iterator[None]:
+def logged(log: str | Path, job: Job) -> Iterator[None]:
     """Run a stage with its log in the file `log`; a `StagebenchError` ends it with that one line.
 
-    If a scheduler ends the stage (SIGTERM), the line names the rule of `job` and the resources that it had.
+    If it is ended from outside (SIGTERM, SIGINT, SIGHUP), or if the Snakemake that started it is gone, its children are
+    ended and its work in progress is removed first. Then a line says so; for a scheduler's SIGTERM it names the rule of
+    `job` and the resources that it had.
     """
     job_begins()
     path = Path(log)
     path.unlink(missing_ok=True)
     logs.start(path)
-    if job is not None:
-        _log_when_ended(job)
+    watch = Stopwatch()
+    _obey()
     try:
         yield
+    except EndedError as ended:
+        _log.error("%s", _ended_line(ended, job, watch.seconds()))
+        signal.signal(ended.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended.number)
+    except lifetime.OrphanedError as orphaned:
+        _log.error("%s", orphaned)
+        sys.exit(1)
     except StagebenchError as error:
         _log.debug("", exc_info=error)
         _log.error("%s", error)
@@ -56,6 +79,8 @@ def logged(log: str | Path, job: Job | None = None) -> Iterator[None]:
     except BaseException:
         _log.exception("stage failed unexpectedly")
         raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an interpreter that ends gives up its handlers
 
 
 def optional(path: str | Sequence[str]) -> Path | None:
@@ -63,23 +88,42 @@ def optional(path: str | Sequence[str]) -> Path | None:
     return Path(str(path)) if path else None
 
 
-def _log_when_ended(job: Job) -> None:
-    """At SIGTERM log what was ended and which limits it had, then end."""
-    watch, process = Stopwatch(), os.getpid()
+def _obey() -> None:
+    """Raise in this process, wherever it is, when a signal ends it or when its Snakemake is gone.
 
-    def ended(_number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == process:  # a forked worker has nothing to add
-            given = {name: job.resources.get(name) for name in ("runtime", "mem_mb")}
-            _log.error(
-                "rule %s was ended from outside (SIGTERM) after %.0f s; it had runtime=%s minutes and mem_mb=%s: "
-                "give it more by --set-resources %s:runtime=MINUTES, or with more --retries",
-                job.rule,
-                watch.seconds(),
-                given["runtime"],
-                given["mem_mb"],
-                job.rule,
-            )
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+    Each does so once: nothing interrupts what then cleans up, but for a second signal of the kind, which kills.
+    """
+    process = os.getpid()
+    lifetime.work_for(lifetime.snakemakes())
 
-    signal.signal(signal.SIGTERM, ended)
+    def ended(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != process:  # a forked worker has nothing to clean up, and nothing to add
+            os.kill(os.getpid(), number)
+        raise EndedError(number)
+
+    def looked(_number: int, _frame: FrameType | None) -> None:
+        try:
+            lifetime.require_masters()
+        except lifetime.OrphanedError:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise
+
+    for number in FROM_OUTSIDE:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, ended)
+    # A timer, since a thread would keep the stage from forking; forked processes do not have it.
+    signal.signal(signal.SIGALRM, looked)
+    signal.siginterrupt(signal.SIGALRM, False)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
+
+
+def _ended_line(ended: EndedError, job: Job, seconds: float) -> str:
+    line = f"rule {job.rule} was ended from outside ({ended}) after {seconds:.0f} s"
+    if ended.number != signal.SIGTERM:
+        return line
+    given = {name: job.resources.get(name) for name in ("runtime", "mem_mb")}
+    return (
+        f"{line}; it had runtime={given['runtime']} minutes and mem_mb={given['mem_mb']}: give it more by "
+        f"--set-resources {job.rule}:runtime=MINUTES, or with more --retries"
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from stagebench.job import pulse
+
 if TYPE_CHECKING:
     from stagebench.engines.base import Session
 
@@ -26,6 +28,12 @@ class Blocks(NamedTuple):
 def run_resident(session: Session, repeats: int) -> Blocks:
     """Time `repeats` blocks of requests on resident inputs."""
     # The first round of requests shows how many fill a block; it also settles caches and clocks.
-    once = session.repeat_resident(session.requests)
+    once = _timed(session, session.requests)
     requests = session.requests * max(1, math.ceil(_BLOCK_S / once))
-    return Blocks([session.repeat_resident(requests) for _ in range(repeats)], requests)
+    return Blocks([_timed(session, requests) for _ in range(repeats)], requests)
+
+
+def _timed(session: Session, requests: int) -> float:
+    seconds = session.repeat_resident(requests)
+    pulse.beat()
+    return seconds

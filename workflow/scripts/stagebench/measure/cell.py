@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from stagebench.engines.ownership import built_ahead_of_time, require_cell
 from stagebench.errors import StagebenchError, UnrecordedError
 from stagebench.host import gpu_state, identity, lock
 from stagebench.host.environment import environment
-from stagebench.job import supervise
+from stagebench.job import pulse, supervise
 from stagebench.measure import accuracy, staging, summary
 from stagebench.measure.feeding import Files
 from stagebench.measure.protocol import Bench, protocol, scenario
@@ -94,7 +95,9 @@ class CellFiles:
     samples: Path
 
 
-def measure_inference(settings: CellSettings, files: CellFiles, tries_left: int = 0) -> None:
+def measure_inference(
+    settings: CellSettings, files: CellFiles, tries_left: int = 0, timeout_s: float = math.inf
+) -> None:
     """Measure a built engine over a data set and write its record and its raw samples.
 
     Whatever keeps the cell from being measured becomes the record's status and reason: the state of a record that it
@@ -102,15 +105,18 @@ def measure_inference(settings: CellSettings, files: CellFiles, tries_left: int 
 
     Args:
         tries_left: how often a scheduler would try again with more memory.
+        timeout_s: seconds without progress after which the process that runs it is ended.
 
     Raises:
         UnrecordedError: this machine is not the device's, an artifact does not belong to the cell or is not what its
             record describes, or memory ran out and there are tries left.
     """
-    measure_cell(InferenceRecord, settings, files, tries_left)
+    measure_cell(InferenceRecord, settings, files, tries_left, timeout_s)
 
 
-def measure_cell(kind: type[CellRecord], settings: CellSettings, files: CellFiles, tries_left: int) -> None:
+def measure_cell(
+    kind: type[CellRecord], settings: CellSettings, files: CellFiles, tries_left: int, timeout_s: float
+) -> None:
     """Measure a cell in a child process that has the machine, or its part of it, to itself; record the outcome.
 
     Arguments and errors are those of `measure_inference`.
@@ -124,7 +130,14 @@ def measure_cell(kind: type[CellRecord], settings: CellSettings, files: CellFile
             location = _location(run, settings.policy.local_scratch)
             run.verify(location)
             try:
-                ended = supervise.run(_measure_here, run=run, location=location, watch=watch)
+                ended = supervise.run(
+                    _measure_here,
+                    timeout_s=timeout_s,
+                    makes=(files.samples, files.record),
+                    run=run,
+                    location=location,
+                    watch=watch,
+                )
             except RefusedError as error:
                 state = error.state
             except UnrecordedError:
@@ -254,6 +267,7 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
     begin = time.perf_counter()
     with engine.open(run.files.engine, run.built, options) as session, meter:
         load_s = time.perf_counter() - begin
+        pulse.beat()
         bench = Bench(
             session=session,
             files=Files(location.manifest, run.rows, settings.preprocessing),

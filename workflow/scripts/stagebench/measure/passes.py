@@ -49,4 +49,4 @@ class Scenario(ABC):
 
     @abstractmethod
     def run(self, session: Session, feeder: Feeder, repeats: int) -> Passes:
-        """Send every image of the feeder's source `repeats` times through the session."""
+        """Send every image of the feeder's source `repeats` times through the session; `pulse.beat` at each answer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,22 @@ class ValidationFiles:
     images: ImageFiles
     record: Path
     samples: Path
+    #: Torch's engine file and its record.
+    engine: Path
+    build_record: Path
 
 
-def measure_validation(settings: ValidationSettings, files: ValidationFiles, tries_left: int = 0) -> None:
+def measure_validation(
+    settings: ValidationSettings, files: ValidationFiles, tries_left: int = 0, timeout_s: float = math.inf
+) -> None:
     """Measure the model in torch and write its record and its raw samples.
 
-    Torch's engine file is the checkpoint with its settings. It is made in a hidden folder and does not stay: a copy of
-    the weights for each precision and batch size would be of no use.
+    Torch's engine file is the checkpoint with its settings. The rule says that neither it nor its record stays: a copy
+    of the weights for each precision and batch size would be of no use.
 
     Args:
         tries_left: how often a scheduler would try again with more memory.
+        timeout_s: seconds without progress after which a child is ended.
 
     Raises:
         StagebenchError: this machine is not the device's; memory ran out and there are tries left.
@@ -49,17 +55,16 @@ def measure_validation(settings: ValidationSettings, files: ValidationFiles, tri
     if device.ok and registry.get("torch").support(asked, device.found.identity).ok:
         # Imported once for both children, which are forked: nothing computes here.
         import torchvision  # noqa: F401
-    files.record.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=files.record.parent, prefix=f".{files.record.stem}.") as folder:
-        engine, build_record = Path(folder) / "torch.engine", Path(folder) / "torch.json"
-        build = BuildSettings(
-            cell=settings.cell,
-            module=None,
-            architecture=settings.architecture,
-            preprocessing=settings.preprocessing,
-            options={},
-        )
-        build_files = BuildFiles(files.weights, files.weights_record, files.device_record, engine, build_record)
-        build_engine(build, build_files, tries_left)
-        cell_files = CellFiles(engine, build_record, files.device_record, files.images, files.record, files.samples)
-        measure_cell(ValidationRecord, settings, cell_files, tries_left)
+    build = BuildSettings(
+        cell=settings.cell,
+        module=None,
+        architecture=settings.architecture,
+        preprocessing=settings.preprocessing,
+        options={},
+    )
+    build_files = BuildFiles(files.weights, files.weights_record, files.device_record, files.engine, files.build_record)
+    build_engine(build, build_files, tries_left, timeout_s)
+    cell_files = CellFiles(
+        files.engine, files.build_record, files.device_record, files.images, files.record, files.samples
+    )
+    measure_cell(ValidationRecord, settings, cell_files, tries_left, timeout_s)

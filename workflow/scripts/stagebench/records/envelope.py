@@ -22,6 +22,7 @@ from stagebench.errors import StagebenchError
 from stagebench.records import proofs
 from stagebench.records.artifact import Artifact, ChangedError
 from stagebench.records.io import digest, write_json, write_text
+from stagebench.records.lifetime import require_masters
 from stagebench.vocabulary import OK, State, Status
 
 #: Content of an output file for which nothing was made.
@@ -203,7 +204,12 @@ class Record(Value, Generic[Result]):
         return Artifact(path, self.outputs[name])
 
     def write(self, path: Path) -> None:
-        """Write the record atomically, with its seal."""
+        """Write the record atomically, with its seal.
+
+        Raises:
+            OrphanedError: the job, or the Snakemake that started it, is gone.
+        """
+        require_masters()
         write_json(path, sealed(self.model_dump(mode="json")))
 
     @classmethod

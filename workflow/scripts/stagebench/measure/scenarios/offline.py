@@ -7,6 +7,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from stagebench.job.pulse import beat
 from stagebench.measure.accuracy import top5
 from stagebench.measure.breakdown import Breakdown, Work
 from stagebench.measure.passes import Passes, Scenario
@@ -56,6 +57,7 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
         asked = time.perf_counter()
         logits, timing = session.wait(collected % ring)
         answered = time.perf_counter()
+        beat()
         repeat, number = divmod(collected, batches)
         first = number * batch
         count = min(batch, images - first)
