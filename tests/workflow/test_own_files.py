@@ -275,7 +275,7 @@ def test_an_image_replaced_behind_the_back_is_found_while_decoding_and_what_is_t
     linked = f"results/datasets/photographs/images/{large.parent.name}/{large.name}"
     assert failed.returncode != 0
     assert f"{linked} (other contents than its manifest describes)" in output
-    assert f"then delete {MANIFEST} and run again" in output
+    assert f"then delete {MANIFEST} and run the target {MANIFEST}" in output
     assert "Traceback" not in output
     (changed.folder / MANIFEST).unlink()
     done = changed.run(target)
@@ -309,7 +309,7 @@ def test_a_stage_that_misses_an_image_says_so_in_one_line(changed, rule):
     assert done.returncode != 0
     told = [line for line in output.splitlines() if f"{linked.relative_to(changed.folder)}: cannot be read" in line]
     assert told
-    assert all(line.endswith(f"delete {MANIFEST} and run again") for line in told), told
+    assert all(line.endswith(f"delete {MANIFEST} and run the target {MANIFEST}") for line in told), told
     assert "Traceback" not in output
 
 

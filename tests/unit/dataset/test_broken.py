@@ -225,5 +225,7 @@ def test_files_that_break_later_are_named_at_once_by_the_step_that_meets_them(pr
     with pytest.raises(StagebenchError, match=f"{len(broken)} images cannot be decoded") as error:
         decode_pixels(place["manifest"], place["record"], **out, preprocessing=PREPROCESSING, subset=None, threads=2)
     assert all(f"{path} (other contents than its manifest describes)" in str(error.value) for path in broken)
-    assert str(error.value).endswith(f"put them right, then delete {place['manifest']} and run again")
+    assert str(error.value).endswith(
+        f"put them right, then delete {place['manifest']} and run the target {place['manifest']}"
+    )
     assert not out["pixels"].exists()

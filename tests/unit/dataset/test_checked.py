@@ -55,7 +55,7 @@ def test_an_image_with_other_contents_is_named_with_what_to_do(own):
     with pytest.raises(StagebenchError) as error:
         read_image(own.manifest, large)
     path = image_path(own.manifest, large)
-    assert str(error.value) == f"{path}: {OTHER}; delete {own.manifest} and run again"
+    assert str(error.value) == f"{path}: {OTHER}; delete {own.manifest} and run the target {own.manifest}"
     # It may come from a child process.
     passed = pickle.loads(pickle.dumps(error.value))
     assert (str(passed), passed.reason) == (str(error.value), OTHER)
@@ -66,7 +66,7 @@ def test_an_image_that_is_gone_is_named_with_what_to_do(own):
     path.unlink()
     with pytest.raises(StagebenchError) as error:
         read_image(own.manifest, own.rows[5])
-    assert str(error.value) == f"{path}: {GONE}; delete {own.manifest} and run again"
+    assert str(error.value) == f"{path}: {GONE}; delete {own.manifest} and run the target {own.manifest}"
 
 
 def test_a_copy_on_a_scratch_disk_has_no_manifest_to_delete(own):
@@ -89,7 +89,7 @@ def test_decoding_names_all_images_that_are_not_those_of_the_manifest(own, tmp_p
     assert "2 images cannot be decoded" in text
     assert f"{image_path(own.manifest, large)} ({OTHER})" in text
     assert f"{image_path(own.manifest, gone)} ({GONE})" in text
-    assert text.endswith(f"put them right, then delete {own.manifest} and run again")
+    assert text.endswith(f"put them right, then delete {own.manifest} and run the target {own.manifest}")
     assert not out["pixels"].exists()
 
 
@@ -103,7 +103,10 @@ def test_fitting_comparing_and_calibrating_check_their_images(own, how):
         path.unlink()
     with pytest.raises(StagebenchError) as error:
         list(batches(own.manifest, own.rows, PREPROCESSING, 8))
-    assert str(error.value) == f"{path}: {OTHER if how == 'replaced' else GONE}; delete {own.manifest} and run again"
+    assert (
+        str(error.value)
+        == f"{path}: {OTHER if how == 'replaced' else GONE}; delete {own.manifest} and run the target {own.manifest}"
+    )
 
 
 def test_a_timed_pass_names_an_image_that_is_gone_in_one_line(own):
@@ -112,5 +115,5 @@ def test_a_timed_pass_names_an_image_that_is_gone_in_one_line(own):
     crop = PREPROCESSING.crop
     with pytest.raises(StagebenchError) as error:
         Files(own.manifest, own.rows, PREPROCESSING).fill(0, np.empty((2, crop, crop, 3), np.uint8))
-    wanted = f"{path}: cannot be read as an image (No such file or directory); delete {own.manifest} and run again"
+    wanted = f"{path}: cannot be read as an image (No such file or directory); delete {own.manifest} and run the target {own.manifest}"
     assert str(error.value) == wanted
