@@ -115,5 +115,5 @@ def test_a_timed_pass_names_an_image_that_is_gone_in_one_line(own):
     crop = PREPROCESSING.crop
     with pytest.raises(StagebenchError) as error:
         Files(own.manifest, own.rows, PREPROCESSING).fill(0, np.empty((2, crop, crop, 3), np.uint8))
-    wanted = f"{path}: cannot be read as an image (No such file or directory); delete {own.manifest} and run the target {own.manifest}"
-    assert str(error.value) == wanted
+    reason = "cannot be read as an image (No such file or directory)"
+    assert str(error.value) == f"{path}: {reason}; delete {own.manifest} and run the target {own.manifest}"
