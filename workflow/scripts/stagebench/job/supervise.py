@@ -188,16 +188,18 @@ def _wait(
         What it said of an error, and whether it stood still.
     """
     message: StagebenchError | str | None = None
-    # The pipe ends with the child, or later if what the child has started holds it, too.
-    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        if receiver.poll(pulse.PERIOD_S):
+    while True:
+        # The pipe ends with the child, or later if what the child has started holds it, too.
+        over = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        if receiver.poll(0 if over else pulse.PERIOD_S):
             try:
                 message = receiver.recv()
             except EOFError:
-                break
+                return message, False
+        elif over:
+            return message, False
         elif watchdog.idle_s() >= timeout_s:
             return message, True
-    return message, False
 
 
 def _ended(reason: str, name: str | None, peak: int) -> Ended:
