@@ -23,6 +23,7 @@ resource_scopes:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/staleness.smk"
+include: "workflow/rules/inputs.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/settings.smk"

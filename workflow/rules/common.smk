@@ -78,12 +78,17 @@ def of_dataset(file):
     return lambda wildcards: f"<datasets>/{dataset_of(wildcards)}/{file}"
 
 
+def files_shared():
+    """Whether jobs see this machine's files, wherever they run."""
+    return SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage
+
+
 def images_shipped(wildcards):
     """The folder of images if no file system is shared, so that they travel with the job; else nothing.
 
     On a shared file system the manifest alone shows whether anything has changed.
     """
-    if SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage:
+    if files_shared():
         return []
     return f"<datasets>/{dataset_of(wildcards)}/images"
 

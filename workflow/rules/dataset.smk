@@ -7,6 +7,8 @@ Leaves: <datasets>/{dataset}/images/ with manifest.csv and dataset.json, and pix
 MADE = [name for name, entry in CONFIG.datasets.items() if entry.archive is None]
 # Data sets whose path names a folder of images: there is nothing to extract.
 FOLDERS = [name for name, entry in CONFIG.datasets.items() if entry.is_folder]
+# Data sets whose own archive was deleted after extraction: what was made of it stays, and no rule makes it anew.
+KEPT = [name for name in CONFIG.datasets if is_kept(name)]
 RECIPES = {
     model.preprocessing.recipe(DECODER): model.preprocessing
     for model in CONFIG.models.values()
@@ -44,7 +46,7 @@ rule download_archive:
     log:
         "<logs>/download_archive/{dataset}.log",
     wildcard_constraints:
-        dataset=any_of(set(CONFIG.datasets) - set(MADE) - set(FOLDERS)),
+        dataset=any_of(set(CONFIG.datasets) - {*MADE, *FOLDERS, *KEPT}),
     resources:
         machine=1,
         mem_mb=growing(1000),
@@ -53,6 +55,7 @@ rule download_archive:
     params:
         settings=given(archive_settings),
         compared=compared(archive_settings),
+        files=owned(archive_file),
         code=code_of("download_archive.py"),
         format=format_of("archive"),
     message:
@@ -73,7 +76,7 @@ rule extract_dataset:
     log:
         "<logs>/extract_dataset/{dataset}.log",
     wildcard_constraints:
-        dataset=any_of(set(CONFIG.datasets) - set(FOLDERS)),
+        dataset=any_of(set(CONFIG.datasets) - {*FOLDERS, *KEPT}),
     threads: 8
     resources:
         machine=1,
@@ -83,6 +86,7 @@ rule extract_dataset:
     params:
         settings=given(label_settings),
         compared=compared(label_settings),
+        files=owned(label_file),
         code=code_of("extract_dataset.py"),
         format=format_of("dataset"),
     message:
@@ -108,6 +112,7 @@ rule link_dataset:
     params:
         settings=given(folder_settings),
         compared=compared(folder_settings),
+        files=owned(folder_files),
         code=code_of("link_dataset.py"),
         format=format_of("dataset"),
     message:

@@ -50,6 +50,7 @@ rule build_engine:
     params:
         settings=given(build_settings),
         compared=compared(build_settings),
+        architecture=architecture_run,
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         code=code_of("build_engine.py"),

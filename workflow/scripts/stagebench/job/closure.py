@@ -14,10 +14,12 @@ import sys
 import sysconfig
 import token
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import NamedTuple
 
 from stagebench.errors import StagebenchError
 
@@ -69,19 +71,7 @@ def closure(root: Path, name: str = "") -> dict[str, Path]:
         name: the module's dotted name; empty for a script.
     """
     own = name.partition(".")[0]
-    found = {name or root.stem: root}
-    waiting = [(name, root)]
-    while waiting:
-        module, file = waiting.pop()
-        for target in _imports(file, module):
-            top = target.partition(".")[0]
-            if target in found or is_plumbing(target) or (top not in (PACKAGE, own) and _is_installed(top)):
-                continue
-            place = _file_of(target)
-            if place is not None:
-                found[target] = place
-                waiting.append((target, place))
-    return dict(sorted(found.items()))
+    return _walk(root, name, lambda target: (top := _top(target)) not in (PACKAGE, own) and _is_installed(top)).modules
 
 
 def closure_digest(root: Path, name: str = "") -> str:
@@ -89,11 +79,7 @@ def closure_digest(root: Path, name: str = "") -> str:
 
     SHA-256 over, for each module in the order of the names, its name, a zero byte and the SHA-256 of its tokens.
     """
-    total = hashlib.sha256()
-    for module, file in closure(root, name).items():
-        total.update(module.encode() + b"\0")
-        total.update(hashlib.sha256(_code(file)).digest())
-    return total.hexdigest()[:16]
+    return _digest(closure(root, name))
 
 
 def module_digest(name: str) -> str:
@@ -106,6 +92,72 @@ def module_digest(name: str) -> str:
     if file is None:
         raise StagebenchError(f"module {name!r} is not found; install it, or put its folder on PYTHONPATH")
     return closure_digest(file, name)
+
+
+class Made(NamedTuple):
+    """What a user's module is made of."""
+
+    #: `closure_digest` of the code outside installed distributions; empty where the module belongs to one itself.
+    code: str
+    #: The distributions that this code imports, sorted; their versions count instead of their code.
+    distributions: tuple[str, ...]
+
+
+def made_of(name: str) -> Made:
+    """Return what an importable object is made of, such as `package.module.callable`; nothing is imported for it.
+
+    Raises:
+        StagebenchError: there is no such module, or code that it reaches cannot be read.
+    """
+    module = name
+    while (file := _file_of(module)) is None:
+        module, _, last = module.rpartition(".")
+        if not last or not module:
+            raise StagebenchError(f"no module of {name!r} is found; install it, or put its folder on PYTHONPATH")
+    if _is_distributed(module):
+        return Made("", _distributions().get(_top(module), ()))
+    try:
+        reached = _walk(file, module, _is_distributed)
+        code = _digest(reached.modules)
+    except (SyntaxError, ValueError, OSError, tokenize.TokenError) as error:
+        raise StagebenchError(f"the code that {name!r} reaches cannot be read: {error}") from error
+    stops = {named for target in reached.stops for named in _distributions().get(_top(target), ())}
+    return Made(code, tuple(sorted(stops)))
+
+
+class _Reached(NamedTuple):
+    """The modules that were reached, by dotted name and sorted, and the imports at which the way ended."""
+
+    modules: dict[str, Path]
+    stops: set[str]
+
+
+def _walk(root: Path, name: str, ends: Callable[[str], bool]) -> _Reached:
+    """Follow imports from `root`, without the plumbing, up to those dotted names where `ends` says so."""
+    found = {name or root.stem: root}
+    stops: set[str] = set()
+    waiting = [(name, root)]
+    while waiting:
+        module, file = waiting.pop()
+        for target in _imports(file, module):
+            if target in found or is_plumbing(target):
+                continue
+            if ends(target):
+                stops.add(target)
+                continue
+            place = _file_of(target)
+            if place is not None:
+                found[target] = place
+                waiting.append((target, place))
+    return _Reached(dict(sorted(found.items())), stops)
+
+
+def _digest(modules: dict[str, Path]) -> str:
+    total = hashlib.sha256()
+    for module, file in modules.items():
+        total.update(module.encode() + b"\0")
+        total.update(hashlib.sha256(_code(file)).digest())
+    return total.hexdigest()[:16]
 
 
 def code_tokens(source: str) -> Iterator[str]:
@@ -186,15 +238,38 @@ def _file_of(module: str) -> Path | None:
     """Return the file of a dotted module without importing anything; None for a name inside a module, or no file."""
     places: list[str] | None = [str(Path(__file__).resolve().parents[2])] if module.startswith(PACKAGE) else None
     spec = None
-    for length in range(1, len(module.split(".")) + 1):
-        name = ".".join(module.split(".")[:length])
-        if length == 1 and name in sys.builtin_module_names:
+    for depth, name in enumerate(module.split(".")):
+        if depth == 0 and name in sys.builtin_module_names:
             return None
+        # By its last name alone: a namespace's whole name asks for its parent, which is not imported.
         spec = PathFinder.find_spec(name, places)
+        if spec is None and depth == 0:  # what is installed to be edited may have a finder of its own
+            spec = next(filter(None, (finder.find_spec(name, None) for finder in sys.meta_path)), None)
         if spec is None:
             return None
         places = list(spec.submodule_search_locations or [])
     return Path(spec.origin) if spec is not None and spec.origin and spec.has_location else None
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+@cache
+def _distributions() -> dict[str, tuple[str, ...]]:
+    """Return the installed distributions of each top-level package or module: several share a namespace."""
+    return {top: tuple(sorted(set(named))) for top, named in metadata.packages_distributions().items()}
+
+
+def _is_distributed(module: str) -> bool:
+    """Return whether a module belongs to the standard library or an installed distribution, by where its file lies.
+
+    What was merely put into the folder of packages has no version that could stand for its code.
+    """
+    top, file = _top(module), _file_of(module)
+    if top == PACKAGE or file is None:
+        return False
+    return _lies_installed(file) and (top in sys.stdlib_module_names or top in _distributions())
 
 
 @cache
@@ -203,5 +278,9 @@ def _is_installed(package: str) -> bool:
     file = _file_of(package)
     if file is None:
         return package in sys.builtin_module_names
+    return _lies_installed(file)
+
+
+def _lies_installed(file: Path) -> bool:
     folders = {Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return any(file.is_relative_to(folder) for folder in folders) or "site-packages" in file.parts
