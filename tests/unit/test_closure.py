@@ -89,6 +89,51 @@ def test_a_module_that_is_not_there_is_named():
         closure.module_digest("no_such.module")
 
 
+def made(name):
+    for cached in (closure._imports, closure._code, closure._file_of):
+        cached.cache_clear()
+    return closure.made_of(name)
+
+
+def test_an_architecture_is_made_of_its_own_code_and_of_the_distributions_that_this_imports(package):
+    (package / "helper.py").write_text("import json\nimport torch.nn\nfrom PIL import Image\nVALUE = 1\n")
+    before = made("mypackage.mychip.make")
+    assert before == (now(), ("pillow", "torch"))
+    assert made("mypackage.mychip.Network.make") == before
+    (package / "helper.py").write_text("# A remark.\nimport json\nimport torch.nn\nfrom PIL import Image\nVALUE = 1\n")
+    assert made("mypackage.mychip.make") == before
+    (package / "deep.py").write_text("VALUE = 2\n")
+    assert made("mypackage.mychip.make").code != before.code
+
+
+def test_an_architecture_of_a_distribution_is_made_of_that_alone():
+    assert made("torchvision.models.resnet50") == ("", ("torchvision",))
+
+
+def test_folders_without_init_are_packages_too(tmp_path, monkeypatch):
+    (tmp_path / "nets" / "small").mkdir(parents=True)
+    (tmp_path / "nets" / "small" / "net.py").write_text("from nets.small import parts\n")
+    (tmp_path / "nets" / "small" / "parts.py").write_text("VALUE = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = made("nets.small.net.make")
+    (tmp_path / "nets" / "small" / "parts.py").write_text("VALUE = 2\n")
+    assert before.code
+    assert made("nets.small.net.make").code not in ("", before.code)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("def make(:\n", "cannot be read: invalid syntax"), ("x = '\0'\n", "cannot be read"), (None, "is found; install")],
+    ids=["syntax", "zero byte", "no such module"],
+)
+def test_an_architecture_that_cannot_be_looked_into_is_told_in_one_line(text, words, package):
+    if text is not None:
+        (package / "helper.py").write_text(text)
+    with pytest.raises(StagebenchError, match=words) as error:
+        made("mypackage.mychip.make" if text else "no_such.module.make")
+    assert "\n" not in str(error.value)
+
+
 SOURCE = '''
 """A module."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ NOTHING: set[str] = set()
 
 # The tests' small network as a user's own package: its module, a helper, and a distribution that the helper imports.
 NET = "from mynet.parts import network\n\n\ndef make():\n    return network()\n"
-PARTS = "import yaml\nfrom support.tiny import TinyResNet\n\n\ndef network():\n    assert yaml\n    return TinyResNet()\n"
-TORCH = "onnxruntime", "torch"
+PARTS = (
+    "import yaml\nfrom support.tiny import TinyResNet\n\n\ndef network():\n    assert yaml\n    return TinyResNet()\n"
+)
+ENGINES = ["onnxruntime", "torch"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def configure(project: Project, **changes) -> None:
     """Write the config, with keys of the model `mine` changed."""
     mine = {"architecture": "mynet.net.make", "weights": {"file": "mine.pth"}, "dataset": "photographs", **changes}
     project.configure(
-        cases={"models": ["tiny", "mine"], "engines": [*TORCH], "precisions": ["fp32"]},
+        cases={"models": ["tiny", "mine"], "engines": ENGINES, "precisions": ["fp32"]},
         models={**SMALL["models"], "mine": mine},
         datasets={
             **SMALL["datasets"],
@@ -203,8 +206,13 @@ def test_a_file_that_is_not_there_is_told_by_its_key_while_the_config_is_read(ow
 @pytest.fixture
 def changed(own, tmp_path) -> Project:
     """A copy in which things may be run."""
-    shutil.copytree(own.folder, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    copy = tmp_path / "project"
+    shutil.copytree(own.folder, copy, symlinks=True)
+    for link in (copy / "results/datasets/photographs/images").rglob("*.JPEG"):  # they are absolute
+        target = copy / link.readlink().relative_to(own.folder)
+        link.unlink()
+        link.symlink_to(target)
+    return Project(copy)
 
 
 MANIFEST = "results/datasets/photographs/manifest.csv"
@@ -228,15 +236,31 @@ def small_and_large(folder: Path) -> tuple[Path, Path]:
     return by_size[0], by_size[-1]
 
 
+def ran(project: Project) -> set[str]:
+    """Make the report; return the rules that ran for it."""
+    done = project.run("results/report.md")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr))
+
+
 def test_a_replaced_image_ends_in_a_new_manifest_and_new_pixels(changed):
     small, large = small_and_large(changed.folder)
     before, pixels = rows(changed), next((changed.folder / PIXELS).glob("*.npy"))
     decoded = digest(pixels)
     large.write_bytes(small.read_bytes())
-    done = changed.run(str(pixels.relative_to(changed.folder)))
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(changed) == LINKED
     assert rows(changed) == {**before, large.name: digest(small)}
     assert digest(pixels) != decoded
+    assert changed.planned() == {}
+
+
+def test_an_image_that_was_only_touched_is_linked_anew_and_nothing_follows_but_the_report(changed):
+    small, _ = small_and_large(changed.folder)
+    before = rows(changed)
+    small.touch()
+    assert ran(changed) == {"link_dataset"} | REPORT
+    assert rows(changed) == before
+    assert changed.planned() == {}
 
 
 def test_an_image_replaced_behind_the_back_is_found_while_decoding_and_what_is_told_heals(changed):
@@ -277,7 +301,8 @@ def test_a_stage_that_misses_an_image_says_so_in_one_line(changed, rule):
         "run_validation": "results/validation/local/mine/fp32/batch4.json",
         "export_model": "results/models/mine/exported.onnx",
     }[rule]
-    linked = next((changed.folder / "results/datasets/photographs/images").rglob("sample_val_00000001.JPEG"))
+    images = changed.folder / "results/datasets/photographs/images"
+    linked = next(images.rglob("sample_val_00000001.JPEG"))
     linked.unlink()
     done = changed.run(target, "--forcerun", rule, "--allowed-rules", rule)
     output = done.stdout + done.stderr
@@ -286,3 +311,29 @@ def test_a_stage_that_misses_an_image_says_so_in_one_line(changed, rule):
     assert told
     assert all(line.endswith(f"delete {MANIFEST} and run again") for line in told), told
     assert "Traceback" not in output
+
+
+def test_an_archive_is_watched_while_it_is_there_and_not_missed_when_it_was_extracted(changed):
+    config, archive = changed.folder / "small.yaml", changed.folder / "mine.tar"
+    target, both = "results/datasets/packed/manifest.csv", {"download_archive", "extract_dataset"}
+    shutil.copy(changed.folder / "resources/sample/archive.tar", archive)
+    merged = yaml.safe_load(config.read_text())
+    merged["datasets"]["packed"] = {"archive": {"path": "mine.tar"}, "labels": "sample", "images": 32}
+    merged["models"]["mine"]["dataset"] = "packed"
+    config.write_text(yaml.safe_dump(merged))
+    done = changed.run(target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert changed.planned(target) == {}
+    archive.touch()
+    assert changed.planned(target) == {}
+    with restored(archive):
+        archive.write_bytes(archive.read_bytes() + bytes(512))
+        os.utime(archive, (0, 0))
+        assert set(changed.planned(target)) == both
+    archive.unlink()
+    assert changed.planned(target) == {}
+    merged["datasets"]["packed"]["archive"]["path"] = "another.tar"
+    config.write_text(yaml.safe_dump(merged))
+    done = changed.run(target, "-n")
+    assert done.returncode != 0
+    assert "config: datasets.packed.archive.path: another.tar: no such file; correct" in done.stdout + done.stderr

@@ -42,6 +42,18 @@ def engine_source_record(wildcards):
     return [] if stem is None else f"{stem}.json"
 
 
+def linked_manifest(wildcards):
+    """The manifest of a linked folder, for a job that does not read it.
+
+    Once a checkpoint has run, Snakemake reconsiders only the jobs that name its output.
+    """
+    return (
+        of_dataset("manifest.csv")(wildcards)
+        if dataset_entry(wildcards).is_folder
+        else []
+    )
+
+
 def pixels_of(suffix):
     """An input function: the decoded images of the model's data set, or nothing if they are not kept."""
 

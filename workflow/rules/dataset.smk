@@ -95,7 +95,8 @@ rule extract_dataset:
         "../scripts/extract_dataset.py"
 
 
-rule link_dataset:
+# A checkpoint, so that nothing that follows runs if the manifest is the same: an image was only touched.
+checkpoint link_dataset:
     output:
         images=directory("<datasets>/{dataset}/images"),
         manifest="<datasets>/{dataset}/manifest.csv",
@@ -124,7 +125,7 @@ rule link_dataset:
 rule decode_pixels:
     input:
         manifest="<datasets>/{dataset}/manifest.csv",
-        dataset_record="<datasets>/{dataset}/dataset.json",
+        dataset_record=ancient("<datasets>/{dataset}/dataset.json"),
         images=images_shipped,
     output:
         pixels="<datasets>/{dataset}/pixels/{recipe}.npy",

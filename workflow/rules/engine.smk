@@ -33,6 +33,7 @@ rule build_engine:
     input:
         source=engine_source,
         source_record=engine_source_record,
+        manifest=ancient(linked_manifest),
         device=device_record,
     output:
         engine="<results>/engines/{device}/{model}/{engine}/{precision}/batch{batch}.engine",

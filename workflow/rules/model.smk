@@ -36,7 +36,7 @@ rule fetch_weights:
 rule fit_demo_weights:
     input:
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         weights="<resources>/weights/{model}.pth",
@@ -68,7 +68,7 @@ rule export_model:
         weights="<resources>/weights/{model}.pth",
         weights_record="<resources>/weights/{model}.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/exported.onnx",
@@ -98,7 +98,7 @@ rule simplify_model:
         exported="<results>/models/{model}/exported.onnx",
         exported_record="<results>/models/{model}/exported.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/simplified.onnx",
@@ -129,7 +129,7 @@ rule prepare_variant:
         weights="<resources>/weights/{model}.pth",
         weights_record="<resources>/weights/{model}.json",
         manifest=of_dataset("manifest.csv"),
-        dataset_record=of_dataset("dataset.json"),
+        dataset_record=ancient(of_dataset("dataset.json")),
         images=images_shipped,
     output:
         onnx="<results>/models/{model}/{onnx_variant}.onnx",

@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from stagebench.dataset.folder import link_folder
+from stagebench.dataset.folder import link_folder, listing
 from stagebench.dataset.labels import imagenet
 from stagebench.dataset.labels.kinds import resolve
 from stagebench.dataset.manifest import (
@@ -176,6 +176,25 @@ def test_broken_and_missing_images_of_a_folder_are_told(sample, tmp_path, place)
     with pytest.raises(StagebenchError, match=r"2 images are broken: .*00000001.*; .*00000002"):
         link(folder, place)
     assert not place["images"].exists()
+
+
+@pytest.mark.parametrize("form", ["flat", "classes"])
+def test_a_listing_changes_with_every_file_of_a_folder_and_with_nothing_else(form, sample, tmp_path):
+    folder = given(sample, tmp_path / "mine", form)
+    image = next(folder.rglob("sample_val_00000005.JPEG"))
+    found, before = image.stat(), listing(folder)
+    (folder / ".hidden").write_bytes(b"x")
+    assert listing(folder) == before
+    os.utime(image, ns=(found.st_atime_ns, found.st_mtime_ns + 1))
+    assert listing(folder) != before
+    os.utime(image, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert listing(folder) == before
+    aside = image.rename(tmp_path / "aside")
+    assert listing(folder) != before
+    image.symlink_to(aside)  # counts as what it leads to
+    assert listing(folder) == before
+    aside.unlink()
+    assert listing(folder) != before
 
 
 def test_an_empty_folder_is_named(tmp_path, place):

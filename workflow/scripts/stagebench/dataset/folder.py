@@ -74,8 +74,8 @@ def link_folder(
 def listing(folder: Path) -> str:
     """Return 16 hexadecimal digits that change with the files of a folder and of the folders in it.
 
-    They stand for names, sizes and times of modification. No file is opened: 50,000 take 0.2 s. A link counts as what it
-    leads to; hidden entries of the folder are passed over, as in linking.
+    They stand for names, sizes and times of modification. No file is opened: 50,000 take 0.2 s. A link counts as what
+    it leads to; hidden entries of the folder are passed over, as in linking.
 
     Raises:
         OSError: the folder is missing or cannot be read.
