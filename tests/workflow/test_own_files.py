@@ -283,8 +283,7 @@ def test_an_image_replaced_behind_the_back_is_found_while_decoding_and_what_is_t
     assert rows(changed) == {**before, large.name: digest(large)}
 
 
-def test_a_removed_image_is_one_line_wherever_it_is_missed(changed):
-    """In relinking by default; and where the folder is not looked at again, in decoding and in the timed passes."""
+def test_an_image_removed_after_a_finished_run_is_told_in_one_line(changed):
     _, large = small_and_large(changed.folder)
     large.unlink()
     done = changed.run("results/report.md")
