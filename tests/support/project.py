@@ -96,11 +96,11 @@ def copy_of_finished(finished: Project, folder: Path) -> Project:
     return Project(folder)
 
 
-def until(condition: Callable[[], Any], running: subprocess.Popen[Any], seconds: float = 120) -> Any:
-    """Wait for a condition, as long as a process runs; return its value."""
+def until(condition: Callable[[], Any], running: subprocess.Popen[Any] | None = None, seconds: float = 120) -> Any:
+    """Wait for a condition, as long as a process runs if there is one; return its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert running.poll() is None, "it ended before the moment came"
+        assert running is None or running.poll() is None, "it ended before the moment came"
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.001)
     return value

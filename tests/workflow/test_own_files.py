@@ -20,7 +20,7 @@ from support.project import SMALL, Project, copy_of_repository
 from stagebench.dataset.manifest import read_manifest
 from stagebench.records.io import digest
 
-REPORT = {"make_table", "write_report"}
+REPORT = {"write_report"}
 CELLS = {"build_engine", "run_inference", "run_validation"} | REPORT
 MODEL = {"export_model", "simplify_model", "prepare_variant"} | CELLS
 NOTHING: set[str] = set()

@@ -47,7 +47,7 @@ def test_a_metric_is_one_entry(project):
     head, mark, tail = before.partition("\n)\n\nMETRICS = ")
     assert mark
     file.write_text(f"{head}\n{entry.rstrip()},{mark}{tail}")
-    assert set(project.planned()) == {"make_table", "write_report"}
+    assert set(project.planned()) == {"write_report"}
     done = project.run("results/report.md")
     assert done.returncode == 0, done.stdout + done.stderr
     for row in rows(project):
@@ -85,12 +85,12 @@ def test_an_engine_may_live_outside_the_repository(project, tmp_path):
     assert project.planned(environment=path) == {}
     (package / "mychip.py").write_text(code.replace("self.requests = 1 ", "self.requests = 2 "))
     planned = project.planned(environment=path)
-    assert set(planned) == {"build_engine", "run_inference", "make_table", "write_report"}
+    assert set(planned) == {"build_engine", "run_inference", "write_report"}
     for rule in ("build_engine", "run_inference"):
         assert all("/mychip/" in output for output in planned[rule])
     (package / "mychip.py").write_text(code)
     project.configure(**{**named, "engines": {"mychip": {"module": "mypackage.mychip", "threads": 1}}})
-    assert set(project.planned(environment=path)) == {"run_inference", "make_table", "write_report"}
+    assert set(project.planned(environment=path)) == {"run_inference", "write_report"}
 
 
 @pytest.mark.parametrize(
