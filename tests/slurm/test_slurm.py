@@ -16,6 +16,7 @@ import shutil
 import pytest
 from cluster import NODE, output, until
 from support.project import Project
+from support.records import edit_record
 
 pytestmark = pytest.mark.slurm
 
@@ -114,9 +115,7 @@ def test_foreign_engines_and_foreign_hardware_are_refused(tiny):
         shutil.copy(tiny.folder / f"results/engines/other/{place}{suffix}", own)
     record = tiny.folder / "results/devices/other.json"
     before = record.read_text()
-    described = json.loads(before)
-    described["result"]["identity"]["cpu"] = "Another CPU"
-    record.write_text(json.dumps(described))
+    edit_record(record, lambda raw: raw["result"]["identity"].update(cpu="Another CPU"))
     targets = [f"results/inference/{device}/{place}.json" for device in ("local", "other")]
     run = tiny.submit(*targets, "--retries", "0", "--forcerun", "run_inference")
     try:

@@ -65,6 +65,21 @@ def test_a_failure_is_not_masked_by_touch(project):
     assert_heals(project)
 
 
+def test_touch_does_not_pass_old_figures_off_as_those_of_an_edited_config(project):
+    project.configure(measurement={"repeats": 2})
+    assert project.run(REPORT, "--touch").returncode == 0
+    done = project.run(REPORT)
+    assert done.returncode == 0, done.stderr
+    rows = project.table()
+    assert {row["status"] for row in rows} == {"failed"}
+    for row in rows:
+        assert "made with other settings than the config gives now; delete it and run the target" in row["note"]
+    assert project.run().returncode != 0
+    for record in inference_records(project):
+        record.unlink()
+    assert_heals(project)
+
+
 def test_a_failure_is_not_masked_in_a_copy(project, tmp_path):
     fail_with_other_settings(project)
     shutil.copytree(project.folder, tmp_path / "copy", symlinks=True)

@@ -92,12 +92,20 @@ def records_of(cell):
 
 
 def rows_of(precisions):
-    """What the report takes for each cell with these precisions: its name and its records."""
+    """What the report takes for each cell with these precisions: its name, its records, and their settings."""
     cells = configuration.cells(CONFIG, engine_names(), precisions)
-    return [
-        {"cell": cell.model_dump(mode="json"), "records": records_of(cell)}
-        for cell in cells
-    ]
+    rows = []
+    for cell in cells:
+        records = records_of(cell)
+        settings = {stage: settings_of(stage, cell) for stage in records}
+        rows.append(
+            {
+                "cell": cell.model_dump(mode="json"),
+                "records": records,
+                "settings": settings,
+            }
+        )
+    return rows
 
 
 def records_needed(precisions):

@@ -1,5 +1,7 @@
 """What each stage takes from the config: settings as plain values, by wildcards. No rules."""
 
+from types import SimpleNamespace
+
 # Data sets.
 
 
@@ -141,6 +143,40 @@ def inference_settings(wildcards):
 
 
 # Reports.
+
+
+@functools.cache
+def settings_of(stage, cell):
+    """The digest of the settings that a stage on a cell's way is to have been run with."""
+    model = CONFIG.models[cell.model]
+    reference = stage == "validation"
+    names = SimpleNamespace(
+        device=cell.device,
+        model=cell.model,
+        engine=cell.engine,
+        precision=(
+            precision_named(cell.precision).reference if reference else cell.precision
+        ),
+        batch=cell.batch,
+        dataset=model.dataset,
+        recipe=model.preprocessing.recipe(DECODER),
+    )
+    linked, fitted = (
+        CONFIG.datasets[model.dataset].is_folder,
+        model.weights == "demo",
+    )
+    settings = {
+        "dataset": folder_settings if linked else label_settings,
+        "pixels": decoding_settings,
+        "weights": model_settings if fitted else checkpoint_settings,
+        "exported": model_settings,
+        "simplified": simplification_settings,
+        "variant": model_settings,
+        "engine": build_settings,
+        "validation": validation_settings,
+        "inference": inference_settings,
+    }[stage]
+    return compared(settings)(names)
 
 
 def precisions_of(wildcards):

@@ -161,7 +161,7 @@ def edition_of_report(wildcards):
     numbers = [
         int(found[1]) for found in map(_EDITION.search, map(str, remembered)) if found
     ]
-    sound = reports.as_written(Path(f"{stem}.json"), files) and all(
+    sound = reports.as_written(Path(f"{stem}.json"), files, config_sha256()) and all(
         os.path.exists(place(path)) for path in row_records(wildcards)
     )
     return f"edition {max(numbers, default=1) + (0 if sound or not numbers else 1)}"

@@ -39,6 +39,7 @@ class Job(Protocol):
 
     rule: str
     resources: Any
+    params: Any
 
 
 class EndedError(BaseException):
@@ -57,7 +58,7 @@ def logged(log: str | Path, job: Job) -> Iterator[None]:
     ended and its work in progress is removed first. Then a line says so; for a scheduler's SIGTERM it names the rule of
     `job` and the resources that it had.
     """
-    job_begins()
+    job_begins(job.params.get("compared"))
     path = Path(log)
     path.unlink(missing_ok=True)
     logs.start(path)

@@ -80,6 +80,7 @@ class Stopwatch:
         self._start = time.perf_counter()
         #: Kept here since a stage's record may be written by a child process.
         self.start_s = _start_s
+        self.settings = _settings
 
     def seconds(self) -> float:
         """Return the seconds since the start."""
@@ -88,11 +89,17 @@ class Stopwatch:
 
 # Set once per job, when its script begins.
 _start_s: float | None = None
+_settings: str | None = None
 
 
-def job_begins() -> None:
-    """Note how long this process took to get here: the interpreter, Snakemake's preamble, the script's imports."""
-    global _start_s  # noqa: PLW0603 - a process is one job
+def job_begins(settings: str | None) -> None:
+    """Note how long this process took to get here: the interpreter, Snakemake's preamble, the script's imports.
+
+    Args:
+        settings: the parameter that stands for the job's settings.
+    """
+    global _start_s, _settings  # noqa: PLW0603 - a process is one job
+    _settings = settings
     # Field 22 of proc(5)'s stat, after the command in parentheses: start after boot in clock ticks.
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     _start_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
@@ -124,6 +131,8 @@ class Record(Value, Generic[Result]):
     checked_s: float
     #: Seconds from the start of the job's process to the stage's first useful work; null outside a job.
     start_s: float | None
+    #: Digest of the settings that the stage was run with; null outside a job.
+    settings: str | None
     #: UTC time at which the stage ended, ISO 8601.
     finished: str
     inputs: dict[str, FileEntry]
@@ -170,6 +179,7 @@ class Record(Value, Generic[Result]):
             wall_s=round(watch.seconds(), 6),
             checked_s=round(proofs.seconds(), 6),
             start_s=None if watch.start_s is None else round(watch.start_s, 2),
+            settings=watch.settings,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             inputs=dict(inputs or {}),
             outputs=dict(outputs or {}),

@@ -38,12 +38,13 @@ class ReportRecord(Record[Report]):
     FORMAT: ClassVar[int] = 1
 
 
-def as_written(record: Path, files: Mapping[str, Path]) -> bool:
-    """Return whether those files of a report that exist are as they were written.
+def as_written(record: Path, files: Mapping[str, Path], config_sha256: str) -> bool:
+    """Return whether those files of a report that exist are as they were written, from this config.
 
     Args:
         record: the report's record.
         files: the report's files, by the names of the record's outputs.
+        config_sha256: SHA-256 of the checked config.
     """
     if not record.exists():
         return True
@@ -54,4 +55,4 @@ def as_written(record: Path, files: Mapping[str, Path]) -> bool:
                 known.artifact(name, path).verify()
     except StagebenchError:
         return False
-    return True
+    return known.found.config_sha256 == config_sha256

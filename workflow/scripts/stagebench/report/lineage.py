@@ -47,5 +47,22 @@ def broken_link(cell: Cell, paths: Mapping[str, Path], records: Mapping[str, Rec
     return None
 
 
+def other_settings(
+    planned: Mapping[str, str], paths: Mapping[str, Path], records: Mapping[str, Record[Any]]
+) -> str | None:
+    """Return in one line which record was made with other settings than the config gives now; None if none was.
+
+    Snakemake reruns such a stage, unless it was told to take what is there for current (`--touch`).
+
+    Args:
+        planned: the digest of the settings that each stage is to have been run with.
+        paths, records: the row's records and where they are, by stage.
+    """
+    for stage, record in records.items():
+        if record.settings is not None and record.settings != planned.get(stage, record.settings):
+            return f"{paths[stage]}: made with other settings than the config gives now; {_again(paths[stage])}"
+    return None
+
+
 def _again(path: Path) -> str:
     return f"delete it and run the target {path}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from stagebench.errors import StagebenchError
@@ -14,7 +15,7 @@ from stagebench.records.cells import EngineRecord, ImagesUsed, InferenceRecord, 
 from stagebench.records.data import DatasetRecord, PixelsRecord
 from stagebench.records.envelope import Record
 from stagebench.records.models import ExportedRecord, SimplifiedRecord, VariantRecord, WeightsRecord
-from stagebench.report.lineage import broken_link
+from stagebench.report.lineage import broken_link, other_settings
 from stagebench.vocabulary import AGAIN, Cell, State, failed
 
 _log = logging.getLogger(__name__)
@@ -38,17 +39,22 @@ _Kind = TypeVar("_Kind", bound=Record[Any])
 
 
 class RowFiles(NamedTuple):
-    """A cell and the paths of its records, by stage; a stage that the cell does not need is absent."""
+    """A cell and the paths of its records, by stage; a stage that the cell does not need is absent.
+
+    `settings` are the digests of the settings that the stages are to have been run with, as far as they are known.
+    """
 
     cell: Cell
     records: Mapping[str, Path]
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 class PlannedRow(TypedDict):
-    """A row as the workflow plans it: the cell's fields, and the path of each stage's record or None."""
+    """A row as the workflow plans it: the cell's fields, and by stage the record's path or None and the settings."""
 
     cell: dict[str, str | int]
     records: dict[str, str | None]
+    settings: dict[str, str]
 
 
 def row_files(rows: Iterable[PlannedRow], inputs: Iterable[str]) -> list[RowFiles]:
@@ -72,7 +78,7 @@ def row_files(rows: Iterable[PlannedRow], inputs: Iterable[str]) -> list[RowFile
         paths = {stage: here[path] for stage, path in row["records"].items() if path}
         if InferenceRecord.KIND not in paths:
             raise StagebenchError(f"report: the row {dict(row['cell'])} names no inference record")
-        found.append(RowFiles(Cell.model_validate(row["cell"]), paths))
+        found.append(RowFiles(Cell.model_validate(row["cell"]), paths, row["settings"]))
     return found
 
 
@@ -193,7 +199,7 @@ def load_rows(rows: Sequence[RowFiles]) -> list[Row]:
         records: dict[str, Record[Any]] = {}
         try:
             records = {stage: read(stage, path) for stage, path in paths.items()}
-            refusal = broken_link(row.cell, paths, records)
+            refusal = other_settings(row.settings, paths, records) or broken_link(row.cell, paths, records)
         except StagebenchError as error:
             refusal = str(error)
         if refusal:
