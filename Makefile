@@ -20,8 +20,8 @@ help:  ## list the targets
 report: $(VENV)/.runtime  ## run the whole chain on the embedded default and write results/report.md
 	$(BIN)/snakemake --cores $(CORES) results/report.md
 
-test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+test: $(VENV)/.dev  ## run the tests, two files at a time
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.dev  ## run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests -m gpu $(PYTEST_ARGS)
