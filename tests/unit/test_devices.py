@@ -219,7 +219,7 @@ def test_a_stage_that_is_ended_names_its_rule_and_its_limits(tmp_path):
     import os, signal, sys
     from types import SimpleNamespace
     from stagebench.job import stage
-    job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000})
+    job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000}, params={})
     with stage.logged(sys.argv[1], job):
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()

@@ -202,7 +202,7 @@ def have_children(folder):
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     supervise.may_fork = lambda: sys.argv[2] == "fork"
-    job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000})
+    job = SimpleNamespace(rule="run_inference", resources={"runtime": 15, "mem_mb": 4000}, params={})
     with stage.logged(folder / "log", job):
         supervise.run(have_children, folder=folder, **eval(sys.argv[3]))
 """

@@ -155,7 +155,7 @@ CASES = [
         "an edit of the protocol", code("measure/protocols/stagebench.py"), {"run_validation", "run_inference"} | REPORT
     ),
     Case("an edit of records/envelope.py", code("records/envelope.py"), NOTHING),
-    Case("measurement.timeout_s", config(measurement={"timeout_s": 60}), NOTHING),
+    Case("measurement.timeout_s", config(measurement={"timeout_s": 60}), REPORT),
     Case("an edit of records/cells.py", code("records/cells.py"), NOTHING),
     Case("an edit of vocabulary.py", code("vocabulary.py"), NOTHING),
     Case("an edit of config.py", code("config.py"), NOTHING),
