@@ -241,8 +241,16 @@ def test_a_stage_that_is_ended_names_its_rule_and_its_limits(tmp_path):
 def test_records_are_found_where_a_storage_provider_keeps_them():
     cell = {"device": "local", "model": "net", "engine": "noop", "precision": "fp32"}
     rows = [
-        {"cell": {**cell, "batch": 1}, "records": {"dataset": "a.json", "pixels": None, "inference": "b.json"}},
-        {"cell": {**cell, "batch": 2}, "records": {"dataset": "a.json", "pixels": None, "inference": "c.json"}},
+        {
+            "cell": {**cell, "batch": 1},
+            "records": {"dataset": "a.json", "pixels": None, "inference": "b.json"},
+            "settings": {},
+        },
+        {
+            "cell": {**cell, "batch": 2},
+            "records": {"dataset": "a.json", "pixels": None, "inference": "c.json"},
+            "settings": {},
+        },
     ]
     found = row_files(rows, ["stored/a.json", "stored/b.json", "stored/c.json"])
     assert [row.records for row in found] == [

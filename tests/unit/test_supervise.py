@@ -258,7 +258,7 @@ def test_a_job_that_is_ended_ends_its_family_first_and_cleans_up(tmp_path, start
     with job(tmp_path, start, more="{'makes': [folder / 'made']}") as (process, family):
         process.send_signal(number)
         assert process.wait(60) == -number
-        assert not any(map(lives, family))
+        until(lambda: not any(map(lives, family)), seconds=30)  # killed, and on their way out
     log = (tmp_path / "log").read_text()
     assert f"rule run_inference was ended from outside ({number.name})" in log
     assert "Traceback" not in log

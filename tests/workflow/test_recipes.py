@@ -125,7 +125,7 @@ def test_two_configs_live_side_by_side_and_share_data_and_weights(project):
     done = project.command(sys.executable, "-m", "snakemake", "results/one/report.md", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     made = {path.name for path in (project.folder / "results/one").iterdir()}
-    assert made == {"devices", "engines", "inference", "models", "validation", "report.md", "table.csv"}
+    assert made == {"devices", "engines", "inference", "models", "validation", "report.md", "report.json", "table.csv"}
     assert not re.search(r"rule (make_sample|extract_dataset|decode_pixels|fit_demo_weights)", done.stderr)
     assert (project.folder / "logs/one/write_report.log").exists()
     assert project.planned() == {}
