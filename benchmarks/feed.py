@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from typing import Any
 
@@ -10,6 +9,7 @@ import artifacts
 import numpy as np
 from pairs import figure
 
+from stagebench.host import cpus
 from stagebench.measure.feeding import Decoded, Feeder
 from stagebench.measure.scenarios.offline import run_passes
 
@@ -30,7 +30,7 @@ def measure() -> dict[str, Any]:
         many.flush()
         del many
         pixels = np.load(path, mmap_mode="r")
-        threads = len(os.sched_getaffinity(0))
+        threads = cpus.usable()
         with artifacts.open_session("noop", "fp32") as session, Feeder(Decoded(pixels), threads) as feeder:
             run_passes(session, feeder, 1)
             taken = run_passes(session, feeder, PASSES).seconds
