@@ -279,7 +279,7 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
             cached_repeats=settings.cached_repeats,
         )
         found = protocol(settings.protocol).measure(bench)
-        execution, requests = session.execution, session.requests
+        execution, requests, slots = session.execution, session.requests, len(session.slots)
     after = gpu_state.state()
     labels = np.array([row.label for row in run.rows], np.int16)
     summary.write_samples(run.files.samples, summary.samples(found, labels))
@@ -291,6 +291,7 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
             cached_repeats=settings.cached_repeats,
             decode_threads=found.decode_threads,
             requests=requests,
+            slots=slots,
             cpus=tuple(sorted(os.sched_getaffinity(0))),
             options=json.loads(options.model_dump_json()),
         ),
