@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 from pairs import Figure, figure, ratio_of_rates
 
 from stagebench.engines.base import Session
+from stagebench.host import cpus
 from stagebench.measure.feeding import Decoded, Feeder, Files
 from stagebench.measure.scenarios.offline import run_passes
 from stagebench.preprocessing import Preprocessing
@@ -85,7 +85,7 @@ def shares_of_core(engine: str, precision: str) -> dict[str, Figure]:
     rows = artifacts.validation_images()
     files = Files(artifacts.MANIFEST, rows, Preprocessing())
     pixels = np.load(artifacts.PIXELS, mmap_mode="r")
-    threads = len(os.sched_getaffinity(0))
+    threads = cpus.usable()
 
     def rate(session: Session, source: Any, passes: int) -> float:
         with Feeder(source, threads) as feeder:

@@ -33,6 +33,7 @@ from stagebench.dataset.archive import extract_archive
 from stagebench.dataset.download import fetch_archive
 from stagebench.dataset.pixels import decode_pixels
 from stagebench.dataset.transfer import Digest
+from stagebench.host import cpus
 from stagebench.host.memory import ProcessMemory
 from stagebench.preprocessing import Preprocessing
 from stagebench.records.data import Archive, ArchiveRecord
@@ -45,7 +46,7 @@ FEWER = 5_000
 LARGER = 5_000
 REALISTIC = 1_000
 OUT = ROOT / "results/bench/data.json"
-WORKERS = len(os.sched_getaffinity(0))
+WORKERS = cpus.usable()
 PREPROCESSING = Preprocessing()
 _log = logging.getLogger("bench-data")
 
@@ -169,7 +170,7 @@ def decode(paths: dict[str, Path], pixels: Path) -> None:
         pixels.with_suffix(".json"),
         preprocessing=PREPROCESSING,
         subset=None,
-        threads=len(os.sched_getaffinity(0)),
+        threads=cpus.usable(),
     )
 
 
@@ -235,7 +236,7 @@ def pixels(images: list[bytes], folder: Path) -> dict[str, Figure]:
     archive = folder / "realistic.tar"
     pack(archive, images, REALISTIC)
     paths = extracted(archive, folder / "realistic", REALISTIC)
-    workers = len(os.sched_getaffinity(0))
+    workers = cpus.usable()
     chain = transforms.Compose(
         [
             transforms.Resize(256),

@@ -6,7 +6,6 @@ that what stands between them (rounding back to 8 bits, adding nothing) does not
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stagebench.host import cpus
 
 SIZES = (512, 1024, 2048)
 CHAIN = 4
@@ -145,4 +146,4 @@ def peak(precision: str, between: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _cpus() -> int:
-    return len(os.sched_getaffinity(0))
+    return cpus.usable()

@@ -8,7 +8,6 @@ of percent, so every combination is measured in several rounds and its median co
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 from pairs import figure
 
 from stagebench.engines import registry
+from stagebench.host import cpus as host_cpus
 from stagebench.host import identity, lock
 from stagebench.records.io import read_json, write_json
 from stagebench.vocabulary import precision as known_precision
@@ -56,7 +56,7 @@ def is_supported(engine: str, precision: str) -> bool:
 
 def cpus() -> int:
     """Return how many CPUs there are to use."""
-    return len(os.sched_getaffinity(0))
+    return host_cpus.usable()
 
 
 def model_of(variant: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from pairs import Figure, ratio_of_rates, seconds
 
 from stagebench.dataset.decode import resample
+from stagebench.host import cpus
 from stagebench.measure.feeding import Feeder, Files
 from stagebench.measure.scenarios.offline import run_passes
 from stagebench.preprocessing import Preprocessing
@@ -41,7 +41,7 @@ def loop(compiled: Any, images: Any, passes: int) -> float:
     loader = torch.utils.data.DataLoader(
         images,
         batch_size=artifacts.BATCH,
-        num_workers=len(os.sched_getaffinity(0)),
+        num_workers=cpus.usable(),
         pin_memory=torch.cuda.is_available(),
         drop_last=True,
     )
@@ -86,7 +86,7 @@ def ratios(precision: str) -> dict[str, Figure]:
     with artifacts.open_session("openvino", precision) as session:
 
         def run() -> None:
-            with Feeder(files, len(os.sched_getaffinity(0))) as feeder:
+            with Feeder(files, cpus.usable()) as feeder:
                 run_passes(session, feeder, passes)
 
         def ours() -> float:

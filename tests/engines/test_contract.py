@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support.ring import run
 from support.stages import engine_builder
 
 from stagebench.dataset.manifest import validation_rows
-from stagebench.engines import registry
+from stagebench.engines import base, registry
 from stagebench.engines.base import Engine
 from stagebench.engines.ownership import ForeignEngineError
 from stagebench.errors import StagebenchError
@@ -110,7 +112,7 @@ def test_a_session_gives_the_models_logits(name, precision, built, images, wante
         assert record.reason  # nothing to run: the reason is the result
         return
     with registry.get(name).open(engine_file, record) as session:
-        assert len(session.slots) == session.requests + 2
+        assert len(session.slots) == session.ring(session.requests, BATCH) >= session.requests + 2
         for slot in session.slots:
             assert (slot.shape, slot.dtype) == ((BATCH, 224, 224, 3), np.uint8)
             assert slot.flags.c_contiguous
@@ -131,6 +133,22 @@ def test_a_session_gives_the_models_logits(name, precision, built, images, wante
     agreement = checks.agreement(found[:, :16], wanted[:, :16], "fp32")
     assert agreement.cosine > 0.95
     assert agreement.top1_agreement >= (100 if precision == "fp32" else 70)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ring_keeps_many_threads_busy_whatever_the_batch_size(name, built, images, monkeypatch):
+    """As if there were 16 CPUs: at a batch size of 3, eleven slots hold two images for each."""
+    engine_file, record = built(name, "fp32")
+    if not record.ok:
+        assert record.reason
+        return
+    with registry.get(name).open(engine_file, record) as session:
+        wanted, _ = run(session, images)
+    monkeypatch.setattr(base, "cpus", SimpleNamespace(usable=lambda: 16))
+    with registry.get(name).open(engine_file, record) as session:
+        assert len(session.slots) == session.requests + 11
+        assert np.array_equal(run(session, images)[0], wanted)
+        assert np.array_equal(run(session, np.concatenate([images] * 4))[0], np.concatenate([wanted] * 4))
 
 
 def with_size(record: EngineRecord, size: int) -> EngineRecord:

@@ -22,7 +22,7 @@ from stagebench.engines.tensorrt.session import TensorRTSession
 class WithoutWaitingForTheCopy(TensorRTSession):
     def launch(self, k):
         slot = self._ring[k]
-        slot.card_images.copy_from(slot.host_images, stream=self._in)
+        self._places[0].images.copy_from(slot.host_images, stream=self._in)
         self._enqueue[k]()
 
 
@@ -30,20 +30,20 @@ class WithoutWaitingForCompute(TensorRTSession):
     def launch(self, k):
         slot = self._ring[k]
         self._enqueue[k]()
-        slot.host_logits.copy_from(slot.card_logits, stream=self._out)
+        slot.host_logits.copy_from(self._places[0].logits, stream=self._out)
 
 
 class WithoutRecording(TensorRTSession):
     def launch(self, k):
         slot = self._ring[k]
-        slot.card_images.copy_from(slot.host_images, stream=self._in)
+        self._places[0].images.copy_from(slot.host_images, stream=self._in)
         self._compute.wait(slot.copied_in)
 
 
 class OnTwoStreams(TensorRTSession):
     def launch(self, k):
-        self._loaded.enqueue(self._ring[0], self._compute)
-        self._loaded.enqueue(self._ring[1], self._out)
+        self._loaded.enqueue(self._places[0], self._compute)
+        self._loaded.enqueue(self._places[1], self._out)
 
 
 class MeasuredTooEarly(TensorRTSession):
@@ -55,20 +55,20 @@ class MeasuredTooEarly(TensorRTSession):
 
 class UsedAfterFree(TensorRTSession):
     def launch(self, k):
-        self._ring[k].card_images.close()
+        self._places[0].images.close()
         super().launch(k)
 
 
 class FreedInUse(TensorRTSession):
     def launch(self, k):
         super().launch(k)
-        self._ring[k].card_logits.close()
+        self._places[0].logits.close()
 
 
 class GraphFreedInUse(TensorRTSession):
     def launch(self, k):
         super().launch(k)
-        self._graphs[k].close()
+        self._graphs[0].close()
 
 
 class StreamFreedInUse(TensorRTSession):
@@ -126,11 +126,12 @@ def test_a_graph_that_is_given_back_too_early_is_found_out(opened):
 
 
 @pytest.mark.parametrize("cuda_graphs", [True, False])
-def test_a_launch_on_a_slot_that_is_in_flight_is_found_out(cuda_graphs, opened):
+def test_more_launches_than_are_kept_in_flight_are_found_out(cuda_graphs, opened):
     session = opened(cuda_graphs=cuda_graphs)
-    session.launch(0)
+    for k in range(session.requests):
+        session.launch(k)
     with pytest.raises(OrderError, match="copy in and inference touch the same memory"):
-        session.launch(0)
+        session.launch(session.requests)
 
 
 def test_logits_that_are_read_too_early_are_not_there(opened):

@@ -115,6 +115,7 @@ MEASURED = Measured(
         cached_repeats=1,
         decode_threads=2,
         requests=2,
+        slots=4,
         cpus=(0, 1),
         options={},
     ),

@@ -83,7 +83,7 @@ def test_a_record_of_version_0_1_is_refused(tmp_path):
     """Its envelope had another format, and the figures other places."""
     path = tmp_path / "batch1.json"
     path.write_text(json.dumps({"format": 1, "kind": "inference", "status": "ok", "metrics": {"p_core": 1.0}}))
-    with pytest.raises(StagebenchError, match="written in format 1, this version reads format 2; delete it and run"):
+    with pytest.raises(StagebenchError, match="written in format 1, this version reads format 3; delete it and run"):
         InferenceRecord.read(path)
 
 

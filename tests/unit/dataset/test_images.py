@@ -2,6 +2,7 @@
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from torchvision import transforms
 
 from stagebench.dataset.decode import resample
-from stagebench.dataset.decode.images import ImageError, decode_image
+from stagebench.dataset.decode.images import ImageError, decode_image, decode_whole
 from stagebench.preprocessing import Preprocessing
 
 CHAIN = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
@@ -60,6 +61,8 @@ GENERATED = {
     "as-resized": encoded("RGB", (256, 256)),
     "as-cropped": encoded("RGB", (224, 224)),
     "vertical-first": encoded("RGB", (320, 685)),
+    "three-wide": encoded("RGB", (3, 300)),
+    "four-wide": encoded("RGB", (4, 300)),
     "long": encoded("RGB", (90, 2000)),
     "very-large": encoded("RGB", (5000, 3333)),
     "odd": encoded("RGB", (257, 259)),
@@ -104,11 +107,29 @@ def test_random_sizes_agree(kernels):
         assert np.array_equal(decode_image(data, Preprocessing()), wanted(data)), size
 
 
-def test_another_preprocessing_is_followed():
-    data = GENERATED["rgb"]
-    chain = transforms.Compose([transforms.Resize(232), transforms.CenterCrop(192)])
-    found = decode_image(data, Preprocessing(resize=232, crop=192))
-    assert np.array_equal(found, np.asarray(chain(Image.open(io.BytesIO(data)))))
+@pytest.mark.parametrize(("resize", "crop"), [(232, 192), (256, 223), (224, 222), (40, 5), (6, 3), (4, 4), (1, 1)])
+@pytest.mark.parametrize("name", ["rgb", "vertical-first", "as-cropped", "tiny"])
+def test_another_preprocessing_is_followed(resize, crop, name, kernels):
+    data = GENERATED[name]
+    chain = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(crop)])
+    found = decode_image(data, Preprocessing(resize=resize, crop=crop))
+    assert np.array_equal(found, np.asarray(chain(Image.open(io.BytesIO(data)).convert("RGB"))))
+
+
+def test_a_thread_decodes_into_the_same_memory_again_and_into_no_other_threads(kernels):
+    first = decode_whole(GENERATED["rgb"])
+    assert np.shares_memory(first, decode_whole(GENERATED["grey"]))
+    with ThreadPoolExecutor(1) as thread:
+        assert not np.shares_memory(first, thread.submit(decode_whole, GENERATED["rgb"]).result())
+    assert not np.shares_memory(decode_whole(GENERATED["very-large"]), decode_whole(GENERATED["very-large"]))
+
+
+def test_threads_do_not_disturb_one_another(kernels):
+    names = [name for name in GENERATED if name != "very-large"] * 4
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda name: decode_image(GENERATED[name], Preprocessing()), names))
+    for name, pixels in zip(names, found, strict=True):
+        assert np.array_equal(pixels, wanted(GENERATED[name])), name
 
 
 def test_orientation_is_ignored_as_torchvision_does():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from stagebench.engines import base
 from stagebench.engines.base import Session, Timing
 from stagebench.errors import StagebenchError
 from stagebench.measure.blocks import run_resident
@@ -23,7 +25,7 @@ class StrictSession(Session):
 
     def __init__(self, batch, requests):
         self.requests = requests
-        self.slots = [np.zeros((batch, SIDE, SIDE, 3), np.uint8) for _ in range(requests + 2)]
+        self.slots = [np.zeros((batch, SIDE, SIDE, 3), np.uint8) for _ in range(self.ring(requests, batch))]
         self.execution = Execution(executed={})
         self.in_flight = []
         self.most_in_flight = 0
@@ -102,6 +104,22 @@ def test_decoding_goes_on_while_the_engine_computes():
 
     with Feeder(Counted(images(6)), 1) as feeder:
         run_passes(Slow(batch=1, requests=1), feeder, 1)
+
+
+def test_at_batch_size_one_every_thread_decodes_at_the_same_time(monkeypatch):
+    """As if there were six CPUs: the first six images go on when all of them have begun."""
+    monkeypatch.setattr(base, "cpus", SimpleNamespace(usable=lambda: 6))
+    all_begun = threading.Barrier(6)
+
+    class Together(Decoded):
+        def fill(self, begin, out):
+            if begin < 6:
+                all_begun.wait(timeout=60)
+            return super().fill(begin, out)
+
+    with Feeder(Together(images(20)), 6) as feeder:
+        found = run_passes(StrictSession(batch=1, requests=1), feeder, 1)
+    assert np.array_equal(found.classes[0, :, 0], np.arange(20))
 
 
 def test_the_time_of_a_pass_is_accounted_for(tmp_path):

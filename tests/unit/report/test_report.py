@@ -172,6 +172,44 @@ def test_the_report_says_what_limits_a_row(row, device_kind, rates, spent, words
         assert part in line, line
 
 
+@pytest.mark.parametrize("device_kind", ["cpu", "gpu"])
+@pytest.mark.parametrize(
+    ("slots", "core", "words"),
+    [
+        # One thread needs 0.6 s for 256 images. Two slots of 16 images are for 32 threads, of 64.
+        (4, 20000.0, ["the ring of input slots", "hold 32 images", "32 of 64 threads", "feed 13653.3 images/s"]),
+        (6, 20000.0, None),
+        (4, 13000.0, None),
+    ],
+)
+def test_the_ring_is_named_where_it_is_the_limit(row, device_kind, slots, core, words):
+    run = row.records["inference"].result
+    changed = {
+        "device_kind": device_kind,
+        "metrics": run.metrics.model_copy(update={"p_whole": 9000.0, "p_core": core}),
+        "time_spent": run.time_spent.model_copy(update={"threads": 64}),
+        "settings": run.settings.model_copy(update={"slots": slots, "requests": 2}),
+    }
+    row.change("inference", result=run.model_copy(update=changed))
+    line = next(line for line in report(row).splitlines() if line.startswith("* **openvino int8, batch size 16**"))
+    for part in words or ():
+        assert part in line, line
+    assert ("the ring" in line) is (words is not None)
+
+
+def test_a_quota_counts_where_engine_and_input_share_the_cores(row):
+    """Of two CPUs in the mask, one may be used at a time."""
+    record = row.records["inference"]
+    run = record.result
+    figures = run.metrics.model_copy(update={"p_whole": 70.0, "p_core": 80.0})
+    row.change(
+        "inference",
+        result=run.model_copy(update={"metrics": figures}),
+        environment=record.environment.model_copy(update={"cpus_usable": 1}),
+    )
+    assert "1 CPU can deliver 69.2 images/s" in report(row)
+
+
 def test_a_precisions_report_shows_its_own_published_row(row):
     text = report(row, precision="fp32")
     assert "Stagebench: fp32" in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import tee
 from pathlib import Path
@@ -15,6 +14,7 @@ from stagebench.dataset.space import require_free
 from stagebench.dataset.tarstream import Member, members
 from stagebench.dataset.unpack import Piece, Unpacker
 from stagebench.errors import StagebenchError
+from stagebench.host import cpus
 from stagebench.job.logs import progress_bar
 from stagebench.records.data import ArchiveRecord, DatasetRecord
 from stagebench.records.envelope import Stopwatch, passed_on
@@ -65,7 +65,7 @@ def extract_archive(
         require_free(
             folder, archive.stat().st_size, what="the extraction", advice="name a folder of extracted images by path"
         )
-        rows = _extract(archive, folder, images.name, kind, expected, min(workers, len(os.sched_getaffinity(0))))
+        rows = _extract(archive, folder, images.name, kind, expected, min(workers, cpus.usable()))
     inputs = {"archive": source.outputs["archive"], **devkit_entry(devkit)}
     write_dataset(manifest, record, rows, labels, watch=watch, inputs=inputs, photographs=source.found.photographs)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from stagebench.dataset.manifest import ManifestRow, image_path
+from stagebench.host import cpus
 from stagebench.records import proofs
 from stagebench.records.artifact import ChangedError
 from stagebench.records.proofs import FileState
@@ -33,7 +33,7 @@ def require_intact(manifest: Path, rows: Sequence[ManifestRow], *, advice: str) 
             known = _fact(paths, rows)
             if proofs.is_known(known):
                 return
-            with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            with ThreadPoolExecutor(cpus.usable()) as pool:
                 found = list(pool.map(_sha256, paths))
             wrong = [
                 f"{path} has changed"

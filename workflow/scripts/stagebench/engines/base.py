@@ -7,6 +7,7 @@ libraries are imported inside the methods: the registry imports every engine's m
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict
 
 from stagebench.engines.ownership import require_own
-from stagebench.host import gpu
+from stagebench.host import cpus, gpu
 from stagebench.host.gpu_memory import DeviceMemory
 from stagebench.host.memory import MemoryMeter, ProcessMemory
 from stagebench.preprocessing import Preprocessing
@@ -30,6 +31,10 @@ from stagebench.vocabulary import Cell, Precision, State, precision
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# Images ahead of the engine for each CPU.
+_AHEAD = 2
 
 
 class Options(BaseModel):
@@ -157,8 +162,9 @@ class Session(ABC):
     """A loaded engine with a ring of input slots; a context manager that owns every buffer.
 
     Slot `k` is a cycle: the caller fills `slots[k]`, calls `launch(k)`, then `wait(k)`; only then may the slot be
-    filled again. At most `requests` slots are in flight at a time; `slots` holds `requests + 2` arrays, so that two
-    more can be filled meanwhile. Slots are launched from one thread and waited for in the order of their launches.
+    filled again. At most `requests` slots are in flight at a time; `slots` holds `ring(requests, batch)` arrays, so
+    that the others can be filled meanwhile. Slots are launched from one thread and waited for in the order of their
+    launches.
     """
 
     #: uint8 arrays (batch, crop, crop, 3), C-contiguous: what the engine reads, without a copy in between.
@@ -167,6 +173,15 @@ class Session(ABC):
     requests: int
     #: What is really executed, read back from the loaded engine.
     execution: Execution
+
+    @staticmethod
+    def ring(requests: int, batch: int) -> int:
+        """Return how many slots keep every decoding thread busy while `requests` of them are in flight.
+
+        Threads decode as many images as there are CPUs. As many again may be ready before their turn, since some take
+        longer than others. Two slots are the least: one is filled while the other waits to be launched.
+        """
+        return requests + max(2, math.ceil(_AHEAD * cpus.usable() / batch))
 
     @abstractmethod
     def launch(self, k: int) -> None:

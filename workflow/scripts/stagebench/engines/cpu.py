@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
+from stagebench.host import cpus as host_cpus
 from stagebench.records.machine import Identity
 from stagebench.vocabulary import OK, Precision, State, unavailable, unsupported
 
 
 def cpus() -> int:
-    """Return how many CPUs this process may use: those of its affinity mask."""
-    return len(os.sched_getaffinity(0))
+    """Return how many CPUs this process may use: `host.cpus.usable`."""
+    return host_cpus.usable()
 
 
 def support(precision: Precision, device: Identity) -> State:

@@ -45,7 +45,7 @@ class OnnxRuntimeSession(Session):
         shape = (batch, *session.get_inputs()[0].shape[1:])
         classes = session.get_outputs()[0].shape[1]
         self.requests = _REQUESTS
-        self.slots = [np.zeros(shape, np.uint8) for _ in range(_REQUESTS + 2)]
+        self.slots = [np.zeros(shape, np.uint8) for _ in range(self.ring(_REQUESTS, batch))]
         self.execution = execution
         self._session = session
         self._logits = [np.zeros((batch, classes), np.float32) for _ in self.slots]

@@ -59,7 +59,7 @@ class OpenVINOSession(Session):
 
         shape = tuple(compiled.input(0).shape)
         self.requests = int(compiled.get_property("NUM_STREAMS"))
-        self.slots = [np.zeros(shape, np.uint8) for _ in range(self.requests + 2)]
+        self.slots = [np.zeros(shape, np.uint8) for _ in range(self.ring(self.requests, shape[0]))]
         self.execution = execution
         self._infer = [compiled.create_infer_request() for _ in self.slots]
         for request, slot in zip(self._infer, self.slots, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from stagebench.errors import StagebenchError, UnrecordedError
-from stagebench.host import gpu
+from stagebench.host import cpus, gpu
 from stagebench.records.cells import Device, DeviceRecord
 from stagebench.records.envelope import Stopwatch
 from stagebench.records.failures import failure_recorded
@@ -46,7 +46,7 @@ def identity() -> Identity:
         present=True,
         isa=platform.machine(),
         cpu=cpu,
-        cpu_count=len(os.sched_getaffinity(0)),
+        cpu_count=cpus.usable(),
         cpu_features=tuple(features),
         memory_bytes=psutil.virtual_memory().total,
         gpu=gpu.identity(),

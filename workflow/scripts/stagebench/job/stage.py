@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from stagebench.errors import StagebenchError
-from stagebench.host import gpu
+from stagebench.host import cpus, gpu
 from stagebench.job import logs
 from stagebench.job.family import FROM_OUTSIDE
 from stagebench.records import lifetime
@@ -22,7 +22,7 @@ from stagebench.records.envelope import Stopwatch, job_begins
 # Snakemake gives a job's threads to OpenMP, however few CPUs there are. OpenMP reads this once, when a library loads
 # it, so it is corrected here, before a script imports any.
 if "OMP_NUM_THREADS" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = str(min(int(os.environ["OMP_NUM_THREADS"]), len(os.sched_getaffinity(0))))
+    os.environ["OMP_NUM_THREADS"] = str(min(int(os.environ["OMP_NUM_THREADS"]), cpus.usable()))
 
 # CUDA, too, reads its variable once.
 gpu.take_scheduled()

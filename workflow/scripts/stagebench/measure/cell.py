@@ -21,7 +21,7 @@ from stagebench.engines import registry
 from stagebench.engines.base import Options
 from stagebench.engines.ownership import built_ahead_of_time, require_cell
 from stagebench.errors import StagebenchError, UnrecordedError
-from stagebench.host import gpu_state, identity, lock
+from stagebench.host import cpus, gpu_state, identity, lock
 from stagebench.host.environment import environment
 from stagebench.job import pulse, supervise
 from stagebench.measure import accuracy, staging, summary
@@ -263,7 +263,6 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
     computes_on: Literal["cpu", "gpu"] = (
         "gpu" if engine.device_kind == "gpu" or engine.accelerator() is not None else "cpu"
     )
-    cpus = sorted(os.sched_getaffinity(0))
     begin = time.perf_counter()
     with engine.open(run.files.engine, run.built, options) as session, meter:
         load_s = time.perf_counter() - begin
@@ -275,12 +274,12 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
             meter=meter,
             scenario=scenario(settings.scenario),
             computes_on=computes_on,
-            cpus=len(cpus),
+            cpus=cpus.usable(),
             repeats=settings.repeats,
             cached_repeats=settings.cached_repeats,
         )
         found = protocol(settings.protocol).measure(bench)
-        execution, requests = session.execution, session.requests
+        execution, requests, slots = session.execution, session.requests, len(session.slots)
     after = gpu_state.state()
     labels = np.array([row.label for row in run.rows], np.int16)
     summary.write_samples(run.files.samples, summary.samples(found, labels))
@@ -292,7 +291,8 @@ def _measure_here(*, run: _Run, location: Location, watch: Stopwatch) -> None:
             cached_repeats=settings.cached_repeats,
             decode_threads=found.decode_threads,
             requests=requests,
-            cpus=tuple(cpus),
+            slots=slots,
+            cpus=tuple(sorted(os.sched_getaffinity(0))),
             options=json.loads(options.model_dump_json()),
         ),
         device_kind=computes_on,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stagebench.measure.accuracy import TOP
+from stagebench.measure.accuracy import TOP, top5
 from stagebench.measure.breakdown import Breakdown
 
 if TYPE_CHECKING:
@@ -42,6 +42,40 @@ class Passes:
     def images(self) -> int:
         """Images of a pass."""
         return int(self.classes.shape[1])
+
+
+# As many images are picked from at once: for one, calling numpy takes longer than its work.
+_AT_ONCE = 16
+
+
+class Predictions:
+    """Picks the best classes of answers, which come in the order of the images, and writes them into the passes."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+        self._held: list[NDArray[np.float32]] = []
+        self._images = 0
+        self._begin = (0, 0)
+
+    def take(self, repeat: int, first: int, logits: NDArray[np.float32]) -> None:
+        """Take the answers of a request: logits, float32 (images, classes), of images `first` and on of a pass."""
+        if not self._held:
+            self._begin = repeat, first
+        self._images += len(logits)
+        enough = self._images >= _AT_ONCE
+        self._held.append(logits if enough else logits.copy())  # the session writes over what it gave
+        if enough:
+            self.finish()
+
+    def finish(self) -> None:
+        """Pick from what is still held: to be called at the end of each pass."""
+        if not self._held:
+            return
+        classes, values = top5(self._held[0] if len(self._held) == 1 else np.concatenate(self._held))
+        repeat, first = self._begin
+        self._passes.classes[repeat, first : first + self._images] = classes
+        self._passes.logits[repeat, first : first + self._images] = values
+        self._held, self._images = [], 0
 
 
 class Scenario(ABC):

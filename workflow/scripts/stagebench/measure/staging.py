@@ -20,6 +20,7 @@ from pathlib import Path
 from stagebench.dataset.manifest import ManifestRow, read_image
 from stagebench.dataset.space import require_free
 from stagebench.errors import StagebenchError
+from stagebench.host import cpus
 from stagebench.records.cells import ReadFrom
 from stagebench.records.envelope import Stopwatch
 from stagebench.records.io import digest, replacing
@@ -83,7 +84,7 @@ def stage(manifest: Path, rows: Sequence[ManifestRow], pixels: Path | None, scra
             what=f"{folder}: staging",
             advice="leave devices.*.local_scratch out",
         )
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(cpus.usable()) as pool:
             for _ in pool.map(lambda row: _copy_image(manifest, row, folder / row.path), missing):
                 pass
         if to_copy and pixels_bytes:

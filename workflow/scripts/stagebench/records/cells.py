@@ -105,6 +105,8 @@ class RunSettings(Value):
     decode_threads: int
     #: Requests in flight.
     requests: int
+    #: Arrays that images are decoded into: those in flight, and those that are filled meanwhile.
+    slots: int
     cpus: tuple[int, ...]
     #: Run options of the engine, defaults included.
     options: dict[str, JsonValue]
@@ -194,14 +196,14 @@ class InferenceRecord(_CellRecord):
     """Of an engine's run."""
 
     KIND: ClassVar[str] = "inference"
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
 
 
 class ValidationRecord(_CellRecord):
     """Of the run of torch, the reference."""
 
     KIND: ClassVar[str] = "validation"
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
 
 
 #: A run's record, whichever of the two.

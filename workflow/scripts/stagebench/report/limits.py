@@ -9,7 +9,7 @@ from typing import Any
 
 from stagebench.records.cells import Measured, TimeSpent
 from stagebench.records.envelope import Record
-from stagebench.report.formatting import BLANK, rate
+from stagebench.report.formatting import BLANK, count, rate
 from stagebench.report.rows import Row
 from stagebench.report.tables import Table
 
@@ -48,10 +48,14 @@ def breakdown_table(rows: Sequence[Row]) -> Table:
 
 def sentences(rows: Sequence[Row]) -> list[str]:
     """Return for each measured row a sentence on what limits it."""
-    return [f"{_name(row)}: {_limit(row.run, _images(row, row.run))}" for row in rows if row.run is not None]
+    return [
+        f"{_name(row)}: {_limit(row.run, _images(row, row.run), row.cell.batch, row.inference.environment.cpus_usable)}"
+        for row in rows
+        if row.run is not None and row.inference is not None
+    ]
 
 
-def _limit(run: Measured, images: int) -> str:
+def _limit(run: Measured, images: int, batch: int, cpus: int) -> str:
     """Return in words what keeps a row's whole rate from its core rate."""
     whole, core, spent = run.metrics.p_whole, run.metrics.p_core, run.time_spent
     cpu_s = spent.input_cpu / images
@@ -61,8 +65,16 @@ def _limit(run: Measured, images: int) -> str:
     if whole >= _KEEPS_UP * core:
         return f"the engine. {rate(whole)} of {rate(core)} images/s arrive; {feeds}."
     needed = math.ceil(core * cpu_s)
+    one_thread = images / (spent.read + spent.decode + spent.resize)
+    room = (run.settings.slots - run.settings.requests) * batch
+    if room < spent.threads and room * one_thread < core:
+        return (
+            f"the ring of input slots. Those that are not in flight hold {count(room, 'image')}, so that no more than "
+            f"{room} of {spent.threads} threads can work at a time: they feed {rate(room * one_thread)} images/s, the "
+            f"engine could take {rate(core)}, and {rate(whole)} arrive. The engine should open with more slots."
+        )
     if run.device_kind == "gpu":
-        able = spent.threads * images / (spent.read + spent.decode + spent.resize)
+        able = spent.threads * one_thread
         if able >= core:
             return (
                 f"neither side alone. {spent.threads} threads could feed {rate(able)} images/s and the engine could "
@@ -73,20 +85,21 @@ def _limit(run: Measured, images: int) -> str:
             f"input. {spent.threads} threads feed {rate(able)} images/s, the engine could take {rate(core)}; "
             f"{_cores(needed)} would feed it, since {feeds}."
         )
-    return _shared_cores(run, cpu_s, feeds, needed)
+    return _shared_cores(run, cpus, cpu_s, feeds, needed)
 
 
-def _shared_cores(run: Measured, cpu_s: float, feeds: str, needed: int) -> str:
+def _shared_cores(run: Measured, cpus: int, cpu_s: float, feeds: str, needed: int) -> str:
     """Return in words how an engine on the CPU and its input share the cores.
 
     Both together take cpu_s + cpus / core seconds of a CPU for an image, so `cpus` CPUs deliver at most
     1 / (cpu_s / cpus + 1 / core) images/s.
     """
-    whole, core, spent, cpus = run.metrics.p_whole, run.metrics.p_core, run.time_spent, len(run.settings.cpus)
+    whole, core, spent = run.metrics.p_whole, run.metrics.p_core, run.time_spent
     possible = 1 / (cpu_s / cpus + 1 / core)
     text = (
         f"the cores, which input and engine share. {feeds[0].upper()}{feeds[1:]} and its inference "
-        f"{1000 * cpus / core:.1f} ms, so that {cpus} CPUs can deliver {rate(possible)} images/s; {rate(whole)} arrive"
+        f"{1000 * cpus / core:.1f} ms, so that {count(cpus, 'CPU')} can deliver {rate(possible)} images/s; "
+        f"{rate(whole)} arrive"
     )
     if whole < _EXPLAINS * possible:
         waited = f"the loop waited {_share(spent, 'wait_input')} of the time for input and "

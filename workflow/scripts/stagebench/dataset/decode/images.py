@@ -18,6 +18,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError, features
 
 from stagebench.dataset.decode.resample import resize_window
+from stagebench.dataset.decode.scratch import Scratch
 from stagebench.errors import StagebenchError
 from stagebench.preprocessing import Preprocessing
 
@@ -34,6 +35,8 @@ DECODER = "-".join(
 _USUAL = frozenset({"YCbCr", "Gray"})
 
 _JPEG = b"\xff\xd8\xff"
+
+_decoded = Scratch()
 
 # What Pillow raises on files that are no image, are cut short, are broken inside, or unpack to more than
 # twice Image.MAX_IMAGE_PIXELS.
@@ -67,7 +70,10 @@ def decode_image(
 
 
 def decode_whole(data: bytes) -> npt.NDArray[np.uint8]:
-    """Decode an image file to RGB at its own size, uint8 (height, width, 3): the first step of `decode_image`.
+    """Decode an image file at its own size: the first step of `decode_image`.
+
+    Returns:
+        uint8 (height, width, 4): red, green, blue and a byte of no meaning. It is this thread's until it decodes again.
 
     Raises:
         ImageError: as for `decode_image`.
@@ -77,14 +83,14 @@ def decode_whole(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def resize_and_crop(image: npt.NDArray[np.uint8], preprocessing: Preprocessing, out: npt.NDArray[np.uint8]) -> None:
-    """Resize an RGB image, uint8 (height, width, 3), and write the centre into `out`: the second step."""
+    """Resize an image as `decode_whole` returns it, and write the centre into `out`: the second step."""
     height, width, _ = image.shape
     size = resized_size(width, height, preprocessing.resize)
     resize_window(image, size, centre_corner(*size, preprocessing.crop), out)
 
 
 def _decode_usual_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
-    """Decode a JPEG file of the usual kinds to RGB; None where it is another kind or anything about it is amiss.
+    """Decode a JPEG file of the usual kinds; None where it is another kind or anything about it is amiss.
 
     What libjpeg-turbo warns of is left to Pillow, so that there is one judge of broken files.
     """
@@ -94,7 +100,8 @@ def _decode_usual_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in _USUAL or height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
             return None
-        decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGB")
+        buffer = _decoded.take(height * width * 4)
+        decoded: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="RGBX", buffer=buffer)
     except ValueError:
         return None
     return decoded
@@ -103,7 +110,7 @@ def _decode_usual_jpeg(data: bytes) -> npt.NDArray[np.uint8] | None:
 def _decode_by_pillow(data: bytes) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            return np.asarray(opened.convert("RGB"))
+            return np.asarray(opened.convert("RGB").convert("RGBX"))
     except _BROKEN as error:
         raise ImageError(_reason(data, error)) from error
 

@@ -3,6 +3,9 @@
 A classifier sees the 224 x 224 window in the middle of an image whose shorter side was resized to 256 pixels. Pillow
 resizes the whole image, and the crop then throws a third of it away. With the kernels loaded, only the window is
 computed, to the same bytes; without them, Pillow does it. The tests compare the two.
+
+A pixel has four bytes here, as it has in Pillow: red, green, blue and one that is dropped. It is a word then, and four
+of them are a vector.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from stagebench.dataset.decode.scratch import Scratch
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -21,6 +26,8 @@ if TYPE_CHECKING:
 WORTHWHILE = 2000
 
 _kernels: Any = None
+_between = Scratch()
+_sums = Scratch()
 
 
 def load_kernels() -> None:
@@ -37,16 +44,23 @@ def resize_window(
     """Write into `out` what Pillow's `resize(size, BILINEAR)` followed by a crop gives.
 
     Args:
-        image: uint8 (height, width, 3), C-contiguous.
+        image: uint8 (height, width, 4), C-contiguous: red, green, blue and a byte that is not used.
         size: width and height of the whole resized image.
         corner: left and top of the window in the resized image.
         out: uint8 (rows, columns, 3), C-contiguous; the window has its size and lies inside the resized image.
     """
-    if _kernels is not None:
-        _resize_by_kernels(image, size, corner, out)
-        return
+    if _kernels is None or not _resize_by_kernels(image, size, corner, out):
+        _resize_by_pillow(image, size, corner, out)
+
+
+def _resize_by_pillow(
+    image: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int], out: NDArray[np.uint8]
+) -> None:
+    height, width, _ = image.shape
     left, top = corner
-    whole = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    # Converted, since Pillow would resample a fourth channel, too.
+    opened = Image.frombuffer("RGBX", (width, height), image, "raw", "RGBX", 0, 1).convert("RGB")
+    whole = opened.resize(size, Image.Resampling.BILINEAR)
     out[...] = np.asarray(whole)[top : top + out.shape[0], left : left + out.shape[1]]
 
 
@@ -57,53 +71,37 @@ class _Taps(NamedTuple):
     number: NDArray[np.int32]
     weights: NDArray[np.int32]
 
-    @property
-    def begin(self) -> int:
-        """Return the first source pixel that the window needs."""
-        return int(self.first[0])
-
-    @property
-    def end(self) -> int:
-        """Return the source pixel after the last that the window needs."""
-        return int(self.first[-1] + self.number[-1])
-
 
 def _resize_by_kernels(
     image: NDArray[np.uint8], size: tuple[int, int], corner: tuple[int, int], out: NDArray[np.uint8]
-) -> None:
-    height, width, _ = image.shape
+) -> bool:
+    """Resize, or return False where the image or the window is narrower than the kernel's vectors."""
+    height, width, pixel = image.shape
     rows, columns, _ = out.shape
-    across = _taps(width, size[0], corner[0], columns)
+    across = _fours(width, size[0], corner[0], columns)
     down = _taps(height, size[1], corner[1], rows)
+    if across is None:
+        return False
+    target = out.reshape(rows, -1)
     # Pillow's rule: an image that shrinks in height by more than twice as many pixels as in width is scaled in height
     # first. Each pass rounds to a byte, so the order matters.
     fewer_rows, fewer_columns = height - size[1], width - size[0]
     if fewer_rows > 0 and fewer_rows > 2 * fewer_columns:
-        needed = image[:, across.begin : across.end]
-        between = np.empty((rows, needed.shape[1], 3), np.uint8)
-        _down(needed, down, 0, between)
-        _across(between, across, across.begin, out)
+        between = _between.take(rows * width * pixel).reshape(rows, -1)
+        _down(image.reshape(height, -1), down, down.first, between)
+        _kernels.pass_across(between, across.places, across.spread, target)
     else:
-        needed = image[down.begin : down.end]
-        between = np.empty((needed.shape[0], columns, 3), np.uint8)
-        _across(needed, across, 0, between)
-        _down(between, down, down.begin, out)
+        begin, end = int(down.first[0]), int(down.first[-1] + down.number[-1])
+        between = _between.take((end - begin) * columns * 3).reshape(end - begin, -1)
+        _kernels.pass_across(image.reshape(height, -1)[begin:end], across.places, across.spread, between)
+        _down(between, down, down.first - np.int32(begin), target)
+    return True
 
 
-def _across(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
-    """Resample along the width; column 0 of `image` is source column `offset`."""
-    flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    _kernels.pass_across(flat, taps.first - np.int32(offset), taps.number, taps.weights, out.reshape(out.shape[0], -1))
-
-
-def _down(image: NDArray[np.uint8], taps: _Taps, offset: int, out: NDArray[np.uint8]) -> None:
-    """Resample along the height; row 0 of `image` is source row `offset`."""
-    sums = np.empty(out.shape[1] * 3, np.int32)
-    # Rows are treated as flat runs of bytes: the inner loop is then one that the compiler turns into vector code.
-    flat = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    _kernels.pass_down(
-        flat, taps.first - np.int32(offset), taps.number, taps.weights, sums, out.reshape(out.shape[0], -1)
-    )
+def _down(rows: NDArray[np.uint8], taps: _Taps, first: NDArray[np.int32], out: NDArray[np.uint8]) -> None:
+    """Resample flat rows of bytes along the height; `first` are the taps' first rows in `rows`."""
+    sums = _sums.take(4 * out.shape[1]).view(np.int32)
+    _kernels.pass_down(rows, first, taps.number, taps.weights, sums, out)
 
 
 @lru_cache(maxsize=4096)
@@ -117,3 +115,24 @@ def _taps(source: int, target: int, first: int, count: int) -> _Taps:
     weights = np.zeros((count, math.ceil(support) * 2 + 1), np.int32)
     _kernels.fill_taps(source, source / target, support, first, begins, counts, weights)
     return _Taps(begins, counts, weights)
+
+
+class _Fours(NamedTuple):
+    """What `pass_across` takes; the kernels say what it is."""
+
+    places: NDArray[np.int32]
+    spread: NDArray[np.int32]
+
+
+@lru_cache(maxsize=512)  # of 14 KiB and more
+def _fours(source: int, target: int, first: int, count: int) -> _Fours | None:
+    """Return `_taps` laid out for `pass_across`; None where the source or the window is narrower than its vectors."""
+    begins, counts, weights = _taps(source, target, first, count)
+    side = _kernels.SIDE
+    groups = -(-int(counts.max()) // side)
+    if count < side or source < groups * side:
+        return None
+    places = np.empty(count, np.int32)
+    spread = np.zeros((-(-count // side), groups, side, side, side), np.int32)
+    _kernels.spread_taps(source, begins, counts, weights, places, spread)
+    return _Fours(places, spread)

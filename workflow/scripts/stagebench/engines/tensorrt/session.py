@@ -34,16 +34,22 @@ _LOST: list[object] = []
 
 
 class _Slot:
-    """One place of the ring: pinned memory on the host, its counterparts on the card, an event around each phase."""
+    """One place of the ring: pinned memory on the host, and an event around each phase of its request."""
 
     def __init__(self, card: Card, shape: tuple[int, ...], classes: int) -> None:
         self.host_images, self.images = card.pinned(shape, np.uint8)
         self.host_logits, self.logits = card.pinned((shape[0], classes), np.float32)
-        self.card_images = card.allocate(self.images.nbytes)
-        self.card_logits = card.allocate(self.logits.nbytes)
         self.copying_in, self.copied_in = card.event(), card.event()
         self.computing, self.computed = card.event(), card.event()
         self.copying_out, self.done = card.event(), card.event()
+
+
+class _Place:
+    """Memory on the card of one request in flight. There are fewer than slots, and so there are fewer graphs."""
+
+    def __init__(self, card: Card, slot: _Slot) -> None:
+        self.images = card.allocate(slot.images.nbytes)
+        self.logits = card.allocate(slot.logits.nbytes)
 
 
 class _Loaded:
@@ -74,10 +80,10 @@ class _Loaded:
         if self.context is None:
             raise RuntimeError(f"{engine_file}: no execution context: {self.messages.explain()}")
 
-    def enqueue(self, slot: _Slot, stream: Stream) -> None:
-        """Put a slot's inference on a stream."""
-        self.context.set_tensor_address(_INPUT, int(slot.card_images.handle))
-        self.context.set_tensor_address(_OUTPUT, int(slot.card_logits.handle))
+    def enqueue(self, place: _Place, stream: Stream) -> None:
+        """Put the inference of a place on a stream."""
+        self.context.set_tensor_address(_INPUT, int(place.images.handle))
+        self.context.set_tensor_address(_OUTPUT, int(place.logits.handle))
         if not self.context.execute_async_v3(int(stream.handle)):
             raise RuntimeError(f"TensorRT could not enqueue the inference: {self.messages.explain()}")
 
@@ -96,7 +102,7 @@ class _Loaded:
 class TensorRTSession(Session):
     """Copies in, compute and copies out have a stream each, ordered by events; one execution context computes.
 
-    With CUDA graphs each slot's inference is one graph launch; without, TensorRT enqueues its kernels each time.
+    With CUDA graphs each request's inference is one graph launch; without, TensorRT enqueues its kernels each time.
     """
 
     def __init__(self, trt: TensorRT, engine_file: Path, batch: int, precision: str, options: RunOptions) -> None:
@@ -104,6 +110,8 @@ class TensorRTSession(Session):
         self.slots = []
         self._loaded: _Loaded | None = None
         self._ring: list[_Slot] = []
+        self._places: list[_Place] = []
+        self._launched = 0
         self._graphs: list[Graph] = []
         self._enqueue: list[Callable[[], None]] = []
         self._card: Card | None = Card()
@@ -124,29 +132,30 @@ class TensorRTSession(Session):
         )
 
     def _open(self, card: Card, trt: TensorRT, engine_file: Path, batch: int) -> _Loaded:
-        """Load the engine, make streams and ring, and run every slot once."""
+        """Load the engine, make streams and ring, and run every place once."""
         loaded = self._loaded = _Loaded(trt, engine_file, batch)
         self._in, self._compute, self._out = card.stream(), card.stream(), card.stream()
         self._began, self._ended = card.event(), card.event()
-        self._ring = [_Slot(card, loaded.shape, loaded.classes) for _ in range(_REQUESTS + 2)]
+        self._ring = [_Slot(card, loaded.shape, loaded.classes) for _ in range(self.ring(_REQUESTS, batch))]
         self.slots = [slot.images for slot in self._ring]
-        self._enqueue = [self._by_hand(loaded, slot) for slot in self._ring]
+        self._places = [_Place(card, self._ring[0]) for _ in range(_REQUESTS)]
+        self._enqueue = [self._by_hand(loaded, place) for place in self._places]
         # The first run of a context initialises what a graph must not capture (TensorRT's documentation of graphs).
         for enqueue in self._enqueue:
             enqueue()
         self._compute.sync()
         return loaded
 
-    def _by_hand(self, loaded: _Loaded, slot: _Slot) -> Callable[[], None]:
-        return lambda: loaded.enqueue(slot, self._compute)
+    def _by_hand(self, loaded: _Loaded, place: _Place) -> Callable[[], None]:
+        return lambda: loaded.enqueue(place, self._compute)
 
     def _by_graph(self, graph: Graph) -> Callable[[], None]:
         return lambda: graph.launch(self._compute)
 
     def _capture(self, loaded: _Loaded) -> str:
-        """Capture each slot's inference as a graph; return "captured", or why the engine cannot be.
+        """Capture each place's inference as a graph; return "captured", or why the engine cannot be.
 
-        A graph keeps the addresses that its slot had when it was captured, so each slot has its own.
+        A graph keeps the addresses that its place had when it was captured, so each place has its own.
         """
         if not loaded.is_capturable(self._compute):
             return "not capturable"
@@ -165,18 +174,20 @@ class TensorRTSession(Session):
         return "captured"
 
     def launch(self, k: int) -> None:
-        """Enqueue copy, inference and copy back of a slot."""
-        slot = self._ring[k]
+        """Enqueue copy, inference and copy back of a slot, in the place of the request that was waited for last."""
+        slot, number = self._ring[k], self._launched % self.requests
+        place = self._places[number]
+        self._launched += 1
         self._in.record(slot.copying_in)
-        slot.card_images.copy_from(slot.host_images, stream=self._in)
+        place.images.copy_from(slot.host_images, stream=self._in)
         self._in.record(slot.copied_in)
         self._compute.wait(slot.copied_in)
         self._compute.record(slot.computing)
-        self._enqueue[k]()
+        self._enqueue[number]()
         self._compute.record(slot.computed)
         self._out.wait(slot.computed)
         self._out.record(slot.copying_out)
-        slot.host_logits.copy_from(slot.card_logits, stream=self._out)
+        slot.host_logits.copy_from(place.logits, stream=self._out)
         self._out.record(slot.done)
 
     def wait(self, k: int) -> tuple[NDArray[np.float32], Timing]:
@@ -207,7 +218,7 @@ class TensorRTSession(Session):
         self.slots = []
         self._enqueue = []
         loaded, graphs = self._loaded, self._graphs
-        self._loaded, self._graphs, self._ring = None, [], []
+        self._loaded, self._graphs, self._ring, self._places = None, [], [], []
         if not card.settle():
             _LOST.extend([card, loaded, *graphs])
             return

@@ -30,7 +30,7 @@ class TorchCpuSession(Session):
     def __init__(self, classifier: Classifier, batch: int, meta: TorchCheckpoint) -> None:
         crop = meta.preprocessing.crop
         self.requests = _REQUESTS
-        self.slots = [np.zeros((batch, crop, crop, 3), np.uint8) for _ in range(_REQUESTS + 2)]
+        self.slots = [np.zeros((batch, crop, crop, 3), np.uint8) for _ in range(self.ring(_REQUESTS, batch))]
         self.execution = Execution(
             executed=executed(classifier), threads=cpu.cpus(), details={"memory_format": "channels_last"}
         )

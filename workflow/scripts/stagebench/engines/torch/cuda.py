@@ -44,7 +44,7 @@ class TorchCudaSession(Session):
             probe = torch.zeros((batch, crop, crop, 3), dtype=torch.uint8, device=device)
             classes = classifier(probe).shape[1]
         self.requests = _REQUESTS
-        self._ring = [_Slot(batch, crop, classes, device) for _ in range(_REQUESTS + 2)]
+        self._ring = [_Slot(batch, crop, classes, device) for _ in range(self.ring(_REQUESTS, batch))]
         self.slots = [slot.host.numpy() for slot in self._ring]
         self._in, self._compute, self._out = (torch.cuda.Stream(device) for _ in range(3))
         # Weights, images and the probe were made on the default stream, which these streams do not wait for.

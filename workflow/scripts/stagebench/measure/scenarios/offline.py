@@ -8,9 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from stagebench.job.pulse import beat
-from stagebench.measure.accuracy import top5
 from stagebench.measure.breakdown import Breakdown, Work
-from stagebench.measure.passes import Passes, Scenario
+from stagebench.measure.passes import Passes, Predictions, Scenario
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -38,6 +37,7 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
     batches = math.ceil(images / batch)
     total = repeats * batches
     found = Passes.of(repeats, images)
+    predictions = Predictions(found)
     spent = found.breakdown = Breakdown(threads=feeder.threads)
     filling: deque[list[Future[Work]]] = deque()
     filled = launched = collected = 0
@@ -60,10 +60,9 @@ def run_passes(session: Session, feeder: Feeder, repeats: int) -> Passes:
         beat()
         repeat, number = divmod(collected, batches)
         first = number * batch
-        count = min(batch, images - first)
-        classes, values = top5(logits[:count])
-        found.classes[repeat, first : first + count] = classes
-        found.logits[repeat, first : first + count] = values
+        predictions.take(repeat, first, logits[: images - first])
+        if number == batches - 1:
+            predictions.finish()
         found.timings.append(timing)
         collected += 1
         now = time.perf_counter()
