@@ -48,6 +48,15 @@ def model_settings(wildcards):
     }
 
 
+def variant_settings(wildcards):
+    """What a variant takes: how it is quantised makes no other variant stale."""
+    settings = model_settings(wildcards)
+    if ONNX_VARIANTS[wildcards.onnx_variant] in QUANTISED:
+        model = model_of(wildcards)
+        settings["quantization"] = model.quantization.model_dump(mode="json")
+    return settings
+
+
 def simplification_settings(wildcards):
     return {"preprocessing": preprocessing_of(wildcards)}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from stagebench.job import stage
 from stagebench.model.variants import prepare_variant
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -25,4 +26,5 @@ if __name__ == "__main__":
             preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
             manifest=Path(snakemake.input.manifest),
             dataset_record=Path(snakemake.input.dataset_record),
+            quantisation=QuantisationSettings.model_validate(snakemake.params.settings.get("quantization", {})),
         )

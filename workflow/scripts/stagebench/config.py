@@ -29,6 +29,7 @@ from stagebench.engines.base import Engine
 from stagebench.errors import StagebenchError
 from stagebench.measure import protocols
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 from stagebench.vocabulary import Cell, PrecisionName, nearest
 
 __all__ = ["Config", "Preprocessing", "cells", "load"]
@@ -130,6 +131,9 @@ class Model(Section):
     )
     dataset: Name = Field(description="Data set whose labels the model knows: a name from `datasets`.")
     preprocessing: Preprocessing = Field(Preprocessing(), description="How an image becomes the model's input.")
+    quantization: QuantisationSettings = Field(
+        QuantisationSettings(), description="How its int8 and fp8 files are made."
+    )
     expected: Expected | None = Field(
         None,
         description="Published accuracy on the full data set, if there is one.",

@@ -28,6 +28,7 @@ from stagebench.config import (
     Weights,
 )
 from stagebench.engines import registry
+from stagebench.quantisation import QuantisationSettings
 from stagebench.records import kinds
 from stagebench.records.io import write_text
 
@@ -44,6 +45,7 @@ def _sections() -> list[tuple[str, str, list[type[BaseModel]]]]:
         ("models.NAME", Model),
         ("models.NAME.weights", Weights),
         ("models.NAME.preprocessing", Preprocessing),
+        ("models.NAME.quantization", QuantisationSettings),
         ("datasets.NAME", Dataset),
         ("datasets.NAME.archive", Archive),
         ("measurement", Measurement),
