@@ -145,6 +145,7 @@ rule prepare_variant:
     params:
         settings=given(variant_settings),
         compared=compared(variant_settings),
+        files=owned(prepared_file),
         architecture=architecture_of,
         code=code_of("prepare_variant.py"),
         format=format_of("variant"),

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import onnx
 import pytest
 from support.stages import prepared_model
 
+from stagebench.model.variants import prepare_variant
+from stagebench.records.io import digest
 from stagebench.records.models import VariantRecord
 from stagebench.vocabulary import Status
 
@@ -101,7 +104,7 @@ def test_cpus_get_no_pair_between_a_convolution_and_its_relu(graphs):
     assert not any("QuantizeLinear" in graph.after(node) for node in graph.of("Cast", "Transpose", "Sub"))
 
 
-def test_the_record_says_what_was_quantised_and_with_what(tiny_model, tmp_path):
+def test_the_record_says_what_was_quantised_and_with_what(tiny_model):
     found = VariantRecord.read(tiny_model.variant("int8-tensorrt")[1]).found.quantisation
     assert found.activations == found.weights == ("int8",)
     assert (found.elsewhere, found.library, found.method) == ("float16", "nncf", "default")
@@ -164,3 +167,66 @@ def test_nncf_sends_no_reports_of_usage(repository, tmp_path):
     assert not (tmp_path / "intel").exists(), "an identity for reports in the user's home"
     environment["NNCF_CI"] = "1"
     assert printed("import nncf") == ["1", "MagicMock"], "the variable alone lets it be made, which this test sees"
+
+
+@pytest.fixture
+def brought(tiny_model, sample, tmp_path):
+    """A function that takes a file in place of a variant, and returns what came of it: file and record."""
+
+    def take(name, file, sha256=None):
+        out, record = tmp_path / f"{name}.onnx", tmp_path / f"{name}.json"
+        prepare_variant(
+            name,
+            tiny_model.simplified,
+            tiny_model.simplified_record,
+            out,
+            record,
+            weights=tiny_model.weights,
+            weights_record=tiny_model.weights_record,
+            architecture=tiny_model.architecture,
+            preprocessing=tiny_model.preprocessing,
+            manifest=sample.manifest,
+            dataset_record=sample.record,
+            file=str(file),
+            sha256=sha256,
+        )
+        return out, VariantRecord.read(record)
+
+    return take
+
+
+@pytest.mark.parametrize("name", ["int8-cpu", "int8-tensorrt"])
+def test_a_file_of_ones_own_replaces_every_variant_and_is_compared_like_them(name, brought, tiny_model):
+    own, made = tiny_model.variant("int8-cpu")
+    out, record = brought(name, own, digest(own))
+    assert out.read_bytes() == own.read_bytes()
+    assert record.found.prepared == str(own)
+    assert record.found.quantisation is None, "nobody here knows how it was made"
+    assert record.found.compared == VariantRecord.read(made).found.compared
+
+
+def test_a_file_of_ones_own_that_is_not_what_it_should_be_is_refused(brought, tiny_model, tmp_path):
+    quantised = tiny_model.variant("int8-cpu")[0]
+    other = onnx.load(quantised)
+    other.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save(other, tmp_path / "other.onnx")
+    fewer = onnx.load(quantised)
+    last = fewer.graph.node[-1]
+    cut = onnx.helper.make_node("Slice", ["all", "begin", "end", "axes"], ["logits"])
+    last.output[0] = "all"
+    fewer.graph.node.append(cut)
+    for entry, value in {"begin": 0, "end": 10, "axes": 1}.items():
+        fewer.graph.initializer.append(onnx.numpy_helper.from_array(np.array([value]), entry))
+    fewer.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 10
+    onnx.save(fewer, tmp_path / "fewer.onnx")
+    cases = {
+        (quantised, "0" * 64): "expected is",
+        (tmp_path / "none.onnx", None): "none.onnx",
+        (tiny_model.simplified, None): "not a quantised model",
+        (tmp_path / "other.onnx", None): "other.onnx: ",
+        (tmp_path / "fewer.onnx", None): "gives 10 classes",
+    }
+    for (file, sha256), words in cases.items():
+        record = brought("int8-cpu", file, sha256)[1]
+        assert record.status is Status.FAILED
+        assert words in record.reason

@@ -24,6 +24,7 @@ from stagebench.config import (
     Measurement,
     Model,
     Pathvars,
+    Prepared,
     Preprocessing,
     Weights,
 )
@@ -46,6 +47,7 @@ def _sections() -> list[tuple[str, str, list[type[BaseModel]]]]:
         ("models.NAME.weights", Weights),
         ("models.NAME.preprocessing", Preprocessing),
         ("models.NAME.quantization", QuantisationSettings),
+        ("models.NAME.prepared.PRECISION", Prepared),
         ("datasets.NAME", Dataset),
         ("datasets.NAME.archive", Archive),
         ("measurement", Measurement),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from stagebench.dataset.download import copy
 from stagebench.errors import StagebenchError
 from stagebench.model import calibration, checks
 from stagebench.model.batches import validation_images
@@ -74,11 +75,15 @@ def prepare_variant(
     manifest: Path,
     dataset_record: Path,
     quantisation: QuantisationSettings = QuantisationSettings(),  # noqa: B008 - frozen
+    file: str | None = None,
+    sha256: str | None = None,
 ) -> None:
     """Write the prepared file of an ONNX variant and compare it with fp32 on held-out images.
 
     Args:
         onnx_variant: one of `stagebench.vocabulary.ONNX_VARIANTS`.
+        file: the user's own quantised file, which is taken in place of one that is made here.
+        sha256: its expected digest; None for a file that is taken as it is.
 
     If the file cannot be made, is invalid or gives no finite logits, the record has the state "failed".
 
@@ -101,7 +106,7 @@ def prepare_variant(
         wanted = checks.run(simplified, images)
         source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted, quantisation)
         with replacing(out) as part:
-            made = _MAKERS[onnx_variant](source, part)
+            made = _MAKERS[onnx_variant](source, part) if file is None else _own(source, part, file, sha256)
         if not np.isfinite(made.logits).all():
             raise StagebenchError(f"{out}: gives logits that are not finite")
         VariantRecord.make(
@@ -112,7 +117,7 @@ def prepare_variant(
                 compared_in=made.compared_in,
                 compared=checks.agreement(made.logits, wanted[: len(made.logits)], "fp32"),
                 quantisation=made.quantisation,
-                prepared=None,
+                prepared=file,
             ),
             inputs={
                 "onnx": made_from.outputs["onnx"],
@@ -203,6 +208,27 @@ def _quantised(source: _Source, out: Path, images: calibration.CalibrationImages
         exclude=settings.exclude,
     )
     return _Made(checks.run(out, source.images, optimise=False), quantisation=described)
+
+
+def _own(source: _Source, out: Path, file: str, sha256: str | None) -> _Made:
+    """Copy the user's own quantised file and run it as it is written.
+
+    Raises:
+        StagebenchError: it is missing, has another digest, has other ends than the simplified file, or no Q/DQ.
+    """
+    path = Path(file).expanduser()
+    copy(path, out, algorithm="sha256", expected=sha256)
+    checks.check_graph(path)
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    if not {"QuantizeLinear", "DequantizeLinear"} <= kinds:
+        raise StagebenchError(f"{path}: has no QuantizeLinear and DequantizeLinear, so it is not a quantised model")
+    logits = checks.run(out, source.images, optimise=False)
+    if logits.shape != source.wanted.shape:
+        raise StagebenchError(
+            f"{path}: gives {logits.shape[1]} classes, {source.simplified} gives {source.wanted.shape[1]}: "
+            "name a file of the same model"
+        )
+    return _Made(logits)
 
 
 #: Makes the file of each of `ONNX_VARIANTS`.
