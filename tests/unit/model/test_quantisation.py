@@ -46,6 +46,11 @@ def resnet50(sample, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def mobilenet(sample, tmp_path_factory):
+    return prepared_model("torchvision.models.mobilenet_v3_small", sample, tmp_path_factory.mktemp("mobilenet"))
+
+
+@pytest.fixture(scope="module")
 def graphs(resnet50):
     """The quantised files; where pairs go does not depend on how many images there were."""
     return {name: Graph(resnet50.variant(name, images=2)[0]) for name in ("int8-cpu", "int8-tensorrt", "fp8")}
@@ -102,6 +107,24 @@ def test_cpus_get_no_pair_between_a_convolution_and_its_relu(graphs):
     begin = [node.op_type for node in graph.nodes if node.op_type in ("Cast", "Transpose", "Sub", "Div")]
     assert begin == ["Cast", "Transpose", "Sub", "Div"]
     assert not any("QuantizeLinear" in graph.after(node) for node in graph.of("Cast", "Transpose", "Sub"))
+
+
+@pytest.mark.parametrize("name", ["int8-tensorrt", "fp8"])
+def test_depthwise_convolutions_and_gates_have_their_place(name, mobilenet):
+    """Gates (squeeze-and-excitation) stay in fp16, and in fp8 whatever has no kernels."""
+    path, record = mobilenet.variant(name, images=16)
+    graph, found = Graph(path), VariantRecord.read(record).found
+    assert found.compared.cosine > 0.999
+    pooled = [node for node in graph.of("Conv") if graph.before(node, 0) == "GlobalAveragePool"]
+    assert pooled
+    assert not any(graph.before(node, 1) == "DequantizeLinear" for node in pooled)
+    quantised = graph.quantised("Conv")
+    grouped = [node for node in quantised if any(entry.name == "group" and entry.i > 1 for entry in node.attribute)]
+    assert bool(grouped) is (name == "int8-tensorrt")
+    if name == "fp8":
+        stored = [graph.constants[graph.made_by[node.input[1]].input[0]].dims for node in quantised]
+        assert stored
+        assert all(dims[0] % 16 == dims[1] % 16 == 0 for dims in stored)
 
 
 def test_the_record_says_what_was_quantised_and_with_what(tiny_model):

@@ -107,10 +107,10 @@ def ranges(source: Path, images: CalibrationImages, settings: QuantisationSettin
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear":
             scale, zero = (constants[name] for name in node.input[1:])
-            span = np.iinfo(zero.dtype)
-            # The code below that of the least value of a symmetric range is not used.
-            codes = max(span.max - int(zero), int(zero) - span.min - (span.min < 0))
-            magnitudes[node.input[0]] = codes * float(scale)
+            least, most = np.iinfo(zero.dtype).min, np.iinfo(zero.dtype).max
+            # The lowest code of a signed range is not used. Depthwise convolutions have a range for each channel.
+            codes = np.maximum(most - zero.astype(int), zero.astype(int) - least - (least < 0))
+            magnitudes[node.input[0]] = float((codes * scale).max())
     return Ranges(magnitudes, _means(source, images))
 
 

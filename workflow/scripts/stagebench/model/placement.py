@@ -52,7 +52,7 @@ def place(model: onnx.ModelProto, ranges: Ranges, *, fp8: bool, weight_bits: int
         exclude: names of nodes that stay in fp16.
 
     Raises:
-        StagebenchError: there is nothing to quantise, or no range for a tensor.
+        StagebenchError: there is nothing to quantise.
     """
     _Placement(model, ranges, fp8, weight_bits).run(exclude)
 
@@ -91,8 +91,9 @@ class _Placement:
     def run(self, exclude: Collection[str]) -> None:
         """Choose what is quantised, make the rest fp16, then insert the pairs."""
         multiplying = [node for node in self.graph.node if node.name not in exclude and self._takes(node)]
+        multiplying = [node for node in multiplying if self._magnitude(node.input[0]) is not None]
         if not multiplying:
-            raise StagebenchError("no convolution and no matrix product with constant weights to quantise")
+            raise StagebenchError("there is no convolution and no matrix product to quantise")
         outputs = {node.output[0] for node in multiplying}
         inputs = [(node, 0) for node in multiplying]
         inputs += [
@@ -100,12 +101,16 @@ class _Placement:
             for node in self.graph.node
             if node.op_type == "Add" and node.name not in exclude and (skip := self._skip(node, outputs)) is not None
         ]
-        scales = {node.input[k]: self._magnitude(node.input[k]) for node, k in inputs}
+        scales = {
+            node.input[k]: magnitude for node, k in inputs if (magnitude := self._magnitude(node.input[k])) is not None
+        }
         dequantised = {node.name: self._dequantised_weights(node) for node in multiplying}
         kept = front(self.graph)
         self._to_half(kept)
         pairs = {name: self._pair(name, magnitude) for name, magnitude in scales.items()}
         for node, k in inputs:
+            if node.input[k] not in pairs:
+                continue
             node.input[k] = pairs[node.input[k]][1].output[0]
         made = {name: list(pair) for name, pair in pairs.items()}
         self._write(kept, made, dequantised)
@@ -134,15 +139,20 @@ class _Placement:
             return None
         return 1 - max(fusing, key=lambda k: self.depths[node.input[k]])
 
-    def _magnitude(self, tensor: str) -> float:
-        """Return the largest magnitude of a tensor, from before operations that pass values on."""
+    def _magnitude(self, tensor: str) -> float | None:
+        """Return the largest magnitude of a tensor, from before operations that pass values on.
+
+        None for what NNCF leaves in floating point, such as squeeze-and-excitation, whose small tensors cost more
+        accuracy than time.
+        """
         if tensor in self.ranges.magnitudes:
             return self.ranges.magnitudes[tensor]
         node = self.made_by.get(tensor)
         if node is None or node.op_type not in _PASSING:
-            raise StagebenchError(f"the calibration gave no range of {tensor}")
+            return None
         sources = node.input if node.op_type == "Concat" else node.input[:1]
-        return max(map(self._magnitude, sources))
+        found = [self._magnitude(source) for source in sources]
+        return max((magnitude for magnitude in found if magnitude is not None), default=None)
 
     def _correct_bias(self, node: onnx.NodeProto, error: NDArray[np.float32]) -> None:
         """Take from a bias what rounded weights add to it on average.
