@@ -46,7 +46,7 @@ class Choice:
 
 def variants(precision: str) -> tuple[str, ...]:
     """Return the prepared files that a precision could be computed from."""
-    return ("int8-asymmetric", "int8-symmetric") if precision == "int8" else (precision,)
+    return ("int8-cpu", "int8-tensorrt") if precision == "int8" else (precision,)
 
 
 def is_supported(engine: str, precision: str) -> bool:
@@ -200,7 +200,7 @@ def main() -> None:
         return
     artifacts.prepare()
     targets = [
-        *(f"results/models/{artifacts.MODEL}/{name}.onnx" for name in ("bf16", "int8-symmetric")),
+        *(f"results/models/{artifacts.MODEL}/{name}.onnx" for name in ("bf16", "int8-tensorrt")),
         *(str(artifacts.engine_file("torch", name).relative_to(artifacts.ROOT)) for name in ("fp32", "bf16")),
     ]
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", *targets, "-q"], cwd=artifacts.ROOT, check=True)

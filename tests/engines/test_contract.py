@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from support.records import edit_record
 from support.ring import run
 from support.stages import engine_builder
 
@@ -192,3 +193,23 @@ def test_an_engine_for_an_absent_device_is_unavailable(name, built):
 def test_an_unknown_engine_is_named_with_the_known_ones():
     with pytest.raises(StagebenchError, match="openvino"):
         registry.get("nothing")
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_weights_that_would_overflow_on_a_cpu_are_unsupported_and_the_key_is_named(
+    name, tiny_model, tmp_path, monkeypatch
+):
+    """Seven bits do not overflow: then the same machine builds."""
+    monkeypatch.setattr(identity, "_cpu", lambda: ("an old processor", ["avx2"]))
+    record = engine_builder(tiny_model, tmp_path)(name, "int8", BATCH).record
+    assert record.status is Status.UNSUPPORTED
+    assert "overflow on an old processor" in record.reason
+    assert record.reason.endswith("set models.tiny.quantization.weight_bits to 7")
+    original = tiny_model.variant("int8-cpu")[1]
+    seven = tmp_path / "seven.json"
+    seven.write_text(original.read_text())
+    edit_record(seven, lambda raw: raw["result"]["quantisation"].update(weight_bits=7))
+    file = tiny_model.variant("int8-cpu")[0]
+    tiny = SimpleNamespace(**vars(tiny_model) | {"variant": lambda _: (file, seven)})
+    (tmp_path / "seven").mkdir()
+    assert engine_builder(tiny, tmp_path / "seven")(name, "int8", BATCH).record.status is Status.OK

@@ -29,7 +29,7 @@ BUILDS = {
     "tf32": ("fp32", ("8.0", "12.0")),
     "fp16": ("fp16", ("8.0", "8.9", "12.0")),
     "bf16": ("bf16", ("8.0", "12.0")),
-    "int8": ("int8-symmetric", ("8.0", "8.9", "12.0")),
+    "int8": ("int8-tensorrt", ("8.0", "8.9", "12.0")),
     "fp8": ("fp8", ("8.9", "12.0")),
 }
 
@@ -70,7 +70,6 @@ def test_every_precision_is_built_for_absent_devices(name, target, tiny_model, t
         ("fp8", "8.0", "fp8_e4m3"),
         ("bf16", "7.5", "HW-specific datatypes"),
         ("fp32", "9.0", "no target SM90"),
-        ("int8-asymmetric", "8.0", "the parser refuses int8-asymmetric.onnx"),
     ],
 )
 def test_what_a_target_cannot_is_refused_in_the_librarys_words(variant, target, words, tiny_model, tmp_path):

@@ -159,7 +159,12 @@ class Records:
         close = Agreement(reference="fp32", images=16, cosine=0.999, top1_agreement=100.0)
         simplified = Simplified(graph=_GRAPH, nodes_before=9, nodes_after=8, compared=exact)
         variant = Variant(
-            onnx_variant="int8-asymmetric", graph=_GRAPH, compared_in="onnxruntime", compared=close, quantisation=None
+            onnx_variant="int8-cpu",
+            graph=_GRAPH,
+            compared_in="onnxruntime",
+            compared=close,
+            quantisation=None,
+            prepared=None,
         )
         where: dict[str, Any] = {"ran_on": RAN_ON, "environment": ENVIRONMENT}
         cell: dict[str, Any] = {**where, "cell": CELL, "versions": {"openvino": "1.0"}}

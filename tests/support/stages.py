@@ -6,8 +6,10 @@ import io
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 
 ARCHITECTURE = "support.tiny.tiny_resnet"
 PREPROCESSING = Preprocessing()
@@ -39,7 +41,10 @@ def archive_record(path: Path, archive: Path) -> Path:
 
 
 def prepared_model(architecture: str, sample: SimpleNamespace, folder: Path) -> SimpleNamespace:
-    """Fit a network's weights, export and simplify it; `variant(name)` of the result prepares one, once."""
+    """Fit a network's weights, export and simplify it; `variant(name)` of the result prepares one, once.
+
+    `variant` takes the settings of quantisation by name.
+    """
     from stagebench.model.demo import fit_weights
     from stagebench.model.export import export_model
     from stagebench.model.simplify import simplify_model
@@ -53,7 +58,7 @@ def prepared_model(architecture: str, sample: SimpleNamespace, folder: Path) -> 
     simplified, simplified_record = folder / "simplified.onnx", folder / "simplified.json"
     simplify_model(exported, exported_record, simplified, simplified_record, **common)
 
-    def variant(name: str) -> tuple[Path, Path]:
+    def variant(name: str, **settings: Any) -> tuple[Path, Path]:
         onnx, record = folder / f"{name}.onnx", folder / f"{name}.json"
         if not record.exists():
             prepare_variant(
@@ -65,6 +70,7 @@ def prepared_model(architecture: str, sample: SimpleNamespace, folder: Path) -> 
                 weights=weights,
                 weights_record=weights_record,
                 architecture=architecture,
+                quantisation=QuantisationSettings(**settings),
                 **common,
             )
         return onnx, record

@@ -12,7 +12,7 @@ ROOT = closure._file_of("stagebench").parent
 SCRIPTS = ROOT.parent
 # From the ground up; a room imports from itself and from those before it.
 ROOMS = ["records", "host", "job", "dataset", "model", "engines", "measure"]
-GROUND = ["errors", "vocabulary", "preprocessing", "registry"]
+GROUND = ["errors", "vocabulary", "preprocessing", "quantisation", "registry"]
 
 
 def reached(script):

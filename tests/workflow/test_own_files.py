@@ -339,3 +339,25 @@ def test_an_archive_is_watched_while_it_is_there_and_not_missed_when_it_was_extr
     done = changed.run(target, "-n")
     assert done.returncode != 0
     assert "config: datasets.packed.archive.path: another.tar: no such file; correct" in done.stdout + done.stderr
+
+
+def test_a_quantised_file_of_ones_own_is_watched_by_its_contents(own):
+    target, file = "results/models/mine/int8-cpu.onnx", own.folder / "mine.onnx"
+    shutil.copy(own.folder / "results/models/tiny/int8-cpu.onnx", file)
+    configure(own, prepared={"int8": {"file": "mine.onnx"}})
+    try:
+        done = own.run(target)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert digest(own.folder / target) == digest(file)
+        assert own.planned(target) == {}
+        file.touch()
+        assert own.planned(target) == {}
+        with restored(file):
+            longer_with_an_old_time(file)
+            assert set(own.planned(target)) == {"prepare_variant"}
+        file.unlink()
+        done = own.run(target, "-n")
+        assert done.returncode != 0
+        assert "config: models.mine.prepared.int8.file: mine.onnx: " in done.stdout + done.stderr
+    finally:
+        configure(own)

@@ -15,7 +15,7 @@ SAME = (
     "results/models/tiny/exported.onnx",
     "results/models/tiny/simplified.onnx",
     "results/models/tiny/fp32.onnx",
-    "results/models/tiny/int8-asymmetric.onnx",
+    "results/models/tiny/int8-cpu.onnx",
 )
 
 

@@ -201,7 +201,11 @@ def raised(kind: str) -> Callable[[str], str]:
 
     def edit(before: str) -> str:
         head, mark, rest = before.partition(f'KIND: ClassVar[str] = "{kind}"')
-        return head + mark + rest.replace("FORMAT: ClassVar[int] = 2", "FORMAT: ClassVar[int] = 3", 1)
+        return (
+            head
+            + mark
+            + re.sub(r"(?<=FORMAT: ClassVar\[int\] = )\d+", lambda found: f"{int(found[0]) + 1}", rest, count=1)
+        )
 
     return edit
 

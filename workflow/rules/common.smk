@@ -16,7 +16,7 @@ from stagebench import config as configuration
 from stagebench.dataset.decode.images import DECODER
 from stagebench.errors import StagebenchError
 from stagebench.host import gpu, identity
-from stagebench.vocabulary import ONNX_VARIANTS, PRECISIONS
+from stagebench.vocabulary import ONNX_VARIANTS, PRECISIONS, QUANTISED
 
 try:
     CONFIG = configuration.load(config)

@@ -29,6 +29,20 @@ def checkpoint_file(wildcards):
     return own_file(section, model_of(wildcards).weights, "file")
 
 
+def prepared_files(model, precisions):
+    """The quantised files of a model that the config names for precisions."""
+    return {
+        f"models.{model}.prepared.{precision}.file": Path(entry.file).expanduser()
+        for precision, entry in CONFIG.models[model].prepared.items()
+        if precision in precisions
+    }
+
+
+def prepared_file(wildcards):
+    """The user's own file in place of a variant."""
+    return prepared_files(wildcards.model, [ONNX_VARIANTS[wildcards.onnx_variant]])
+
+
 def archive_file(wildcards):
     """The local archive, or the folder that is linked."""
     section = f"datasets.{dataset_of(wildcards)}.archive"
@@ -70,6 +84,7 @@ def files_of_case(model):
         named |= archive_file(case)
     if model_of(case).weights != "demo":
         named |= checkpoint_file(case)
+    named |= prepared_files(model, CONFIG.cases.precisions)
     return named
 
 

@@ -143,8 +143,9 @@ rule prepare_variant:
         runtime=growing(30),
         disk_mb=growing(500),
     params:
-        settings=given(model_settings),
-        compared=compared(model_settings),
+        settings=given(variant_settings),
+        compared=compared(variant_settings),
+        files=owned(prepared_file),
         architecture=architecture_of,
         code=code_of("prepare_variant.py"),
         format=format_of("variant"),

@@ -50,6 +50,17 @@ def model_settings(wildcards):
     }
 
 
+def variant_settings(wildcards):
+    """What a variant takes: how it is quantised makes no other variant stale."""
+    settings = model_settings(wildcards)
+    model, precision = model_of(wildcards), ONNX_VARIANTS[wildcards.onnx_variant]
+    if precision in model.prepared:
+        settings["prepared"] = model.prepared[precision].model_dump(mode="json")
+    elif precision in QUANTISED:
+        settings["quantization"] = model.quantization.model_dump(mode="json")
+    return settings
+
+
 def simplification_settings(wildcards):
     return {"preprocessing": preprocessing_of(wildcards)}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from stagebench.job import stage
 from stagebench.model.variants import prepare_variant
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 if __name__ == "__main__":
     with stage.logged(snakemake.log[0], snakemake):
+        settings = snakemake.params.settings
         prepare_variant(
             onnx_variant=snakemake.wildcards.onnx_variant,
             simplified=Path(snakemake.input.simplified),
@@ -21,8 +23,10 @@ if __name__ == "__main__":
             record=Path(snakemake.output.record),
             weights=Path(snakemake.input.weights),
             weights_record=Path(snakemake.input.weights_record),
-            architecture=snakemake.params.settings["architecture"],
-            preprocessing=Preprocessing.model_validate(snakemake.params.settings["preprocessing"]),
+            architecture=settings["architecture"],
+            preprocessing=Preprocessing.model_validate(settings["preprocessing"]),
             manifest=Path(snakemake.input.manifest),
             dataset_record=Path(snakemake.input.dataset_record),
+            **settings.get("prepared", {}),
+            quantisation=QuantisationSettings.model_validate(settings.get("quantization", {})),
         )

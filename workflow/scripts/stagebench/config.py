@@ -29,6 +29,7 @@ from stagebench.engines.base import Engine
 from stagebench.errors import StagebenchError
 from stagebench.measure import protocols
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 from stagebench.vocabulary import Cell, PrecisionName, nearest
 
 __all__ = ["Config", "Preprocessing", "cells", "load"]
@@ -111,6 +112,16 @@ CheckpointOrDemo = Annotated[
 ]
 
 
+class Prepared(Section):
+    """A quantised ONNX file of one's own in place of those of a precision."""
+
+    file: str = Field(
+        description="The file, with the ends of `results/models/NAME/simplified.onnx`: uint8 images (batch, crop, "
+        "crop, 3) into a Cast, float32 logits. Every engine takes it."
+    )
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="Expected digest of the file.")
+
+
 class Expected(Section):
     """Published accuracy of a model."""
 
@@ -130,6 +141,12 @@ class Model(Section):
     )
     dataset: Name = Field(description="Data set whose labels the model knows: a name from `datasets`.")
     preprocessing: Preprocessing = Field(Preprocessing(), description="How an image becomes the model's input.")
+    quantization: QuantisationSettings = Field(
+        QuantisationSettings(), description="How its int8 and fp8 files are made."
+    )
+    prepared: dict[Literal["int8", "fp8"], Prepared] = Field(
+        {}, description="Quantised files of one's own, by precision; each replaces all that are made here."
+    )
     expected: Expected | None = Field(
         None,
         description="Published accuracy on the full data set, if there is one.",

@@ -24,10 +24,12 @@ from stagebench.config import (
     Measurement,
     Model,
     Pathvars,
+    Prepared,
     Preprocessing,
     Weights,
 )
 from stagebench.engines import registry
+from stagebench.quantisation import QuantisationSettings
 from stagebench.records import kinds
 from stagebench.records.io import write_text
 
@@ -44,6 +46,8 @@ def _sections() -> list[tuple[str, str, list[type[BaseModel]]]]:
         ("models.NAME", Model),
         ("models.NAME.weights", Weights),
         ("models.NAME.preprocessing", Preprocessing),
+        ("models.NAME.quantization", QuantisationSettings),
+        ("models.NAME.prepared.PRECISION", Prepared),
         ("datasets.NAME", Dataset),
         ("datasets.NAME.archive", Archive),
         ("measurement", Measurement),

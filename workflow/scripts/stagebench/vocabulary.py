@@ -58,9 +58,18 @@ PRECISIONS = {
     )
 }
 
-#: The closed vocabulary of ONNX variants: files prepared from one model, whose tensor types are a precision. int8 is
-#: quantised in two ways: with signed activations (symmetric) and with unsigned ones that have a zero point.
-ONNX_VARIANTS = ("fp32", "fp16", "bf16", "int8-symmetric", "int8-asymmetric", "fp8")
+#: The closed vocabulary of ONNX variants, files prepared from one model whose tensor types are a precision, and their
+#: precisions. int8 is there twice: quantised where CPUs are fast, and where TensorRT fuses.
+ONNX_VARIANTS = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "bf16": "bf16",
+    "int8-cpu": "int8",
+    "int8-tensorrt": "int8",
+    "fp8": "fp8",
+}
+#: Precisions whose files carry scales.
+QUANTISED = ("int8", "fp8")
 #: What an engine names in place of a variant if it is built from the checkpoint itself.
 CHECKPOINT = "weights"
 

@@ -65,6 +65,8 @@ class BuildSpec:
     source: FileEntry
     #: Of the type `Engine.build_options`.
     options: Options
+    #: Bits of the model file's int8 weights, by its record; None where there are none, or nobody knows.
+    weight_bits: int | None = None
     #: Folder for what builds on the device may share, such as a timing cache; no rule declares what lies there.
     cache_folder: Path | None = None
 

@@ -22,6 +22,7 @@ from stagebench.records.cells import Built, DeviceRecord, EngineRecord
 from stagebench.records.envelope import Failure, FileEntry, Record, Stopwatch, Value, header, passed_on, write_unmade
 from stagebench.records.io import part_of, replacing, versions, write_json
 from stagebench.records.kinds import KINDS
+from stagebench.records.models import VariantRecord
 from stagebench.vocabulary import OK, Cell, RefusedError, State, failed, precision, unsupported
 
 
@@ -96,6 +97,7 @@ def build_engine(settings: BuildSettings, files: BuildFiles, tries_left: int = 0
             device=device,
             source=inputs["source"],
             options=options,
+            weight_bits=_weight_bits(made_from),
             cache_folder=files.cache_folder,
         )
         state, failure, built = _attempt(
@@ -126,6 +128,12 @@ def _source_record(path: Path) -> Record[Any]:
     if kind not in ("weights", "variant"):
         raise StagebenchError(f"{path}: a record of kind {kind!r}, not of a model file; delete it and run again")
     return KINDS[kind].read(path)
+
+
+def _weight_bits(made_from: Record[Any] | None) -> int | None:
+    """Return the bits of a model file's int8 weights."""
+    quantisation = made_from.found.quantisation if isinstance(made_from, VariantRecord) else None
+    return quantisation.weight_bits if quantisation and "int8" in quantisation.weights else None
 
 
 def _attempt(

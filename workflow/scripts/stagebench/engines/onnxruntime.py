@@ -92,7 +92,7 @@ class OnnxRuntimeEngine(Engine):
 
     distributions = ("onnxruntime",)
     device_kind = "cpu"
-    variants: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "int8": "int8-asymmetric"}
+    variants: ClassVar[Mapping[str, str]] = {"fp32": "fp32", "int8": "int8-cpu"}
 
     def support(self, precision: Precision, device: Identity) -> State:
         """Support fp32 and int8: there are no bfloat16 convolutions for CPUs, and fp16 is computed in fp32."""
@@ -104,10 +104,11 @@ class OnnxRuntimeEngine(Engine):
         """Optimise with a static batch, layouts for this CPU included.
 
         Raises:
-            RefusedError: the layers would not compute in the precision.
+            RefusedError: the layers would not compute in the precision, or their sums overflow.
         """
         import onnxruntime
 
+        cpu.require_exact_sums(spec)
         options = onnxruntime.SessionOptions()
         options.add_free_dimension_override_by_name("batch", spec.cell.batch)
         options.optimized_model_filepath = str(out)

@@ -34,7 +34,7 @@ class _Plan(NamedTuple):
 _PLANS = {
     "fp32": _Plan("fp32", "f32", frozenset({"f32"})),
     "bf16": _Plan("bf16", "bf16", frozenset({"bf16"})),
-    "int8": _Plan("int8-asymmetric", "f32", frozenset({"u8", "i8"})),
+    "int8": _Plan("int8-cpu", "f32", frozenset({"u8", "i8"})),
 }
 # Layers of the runtime model that multiply by weights.
 _MULTIPLYING = frozenset({"Convolution", "FullyConnected"})
@@ -109,10 +109,11 @@ class OpenVINOEngine(Engine):
         """Compile with a static batch and export.
 
         Raises:
-            RefusedError: the layers would not compute in the precision.
+            RefusedError: the layers would not compute in the precision, or their sums overflow.
         """
         import openvino
 
+        cpu.require_exact_sums(spec)
         core = openvino.Core()
         model = core.read_model(source)
         crop, name = spec.preprocessing.crop, spec.precision.name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -30,16 +31,16 @@ def run(model: Path, images: NDArray[np.uint8], *, optimise: bool = True) -> NDA
 
     Args:
         images: uint8 (N, crop, crop, 3).
-        optimise: with all of ONNX Runtime's rewrites, or with the basic ones alone. These leave quantised graphs as
-            they are written, to be computed in floating point: the result is the file's, not that of this CPU's
-            integer kernels. The extended rewrites give wild values on fp8 files.
+        optimise: with all of ONNX Runtime's rewrites, or with none. These leave quantised graphs as they are written,
+            to be computed in floating point: the result is the file's, not that of this CPU's integer kernels. Even the
+            basic rewrites quantise the biases of fp8 files, to scales that fp16 cannot hold.
 
     Returns:
         Logits, float32 (N, classes).
     """
     options = onnxruntime.SessionOptions()
     level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
@@ -79,6 +80,48 @@ def agreement(found: NDArray[np.float32], wanted: NDArray[np.float32], reference
         cosine=float(cosine.mean()),
         top1_agreement=100 * float(same.mean()),
     )
+
+
+class Quantised(NamedTuple):
+    """What a graph says of its own quantisation; types by ONNX's names."""
+
+    activations: tuple[str, ...]
+    weights: tuple[str, ...]
+    #: Type of what leaves a pair.
+    elsewhere: str
+    #: Operations with a quantised input, by type.
+    operations: dict[str, int]
+
+
+def quantised(model: onnx.ModelProto) -> Quantised:
+    """Read from a graph what is quantised, and in which types.
+
+    Weights are what is stored in 8 bits, or quantised from constants; integer biases are neither.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    types: dict[bool, set[str]] = {True: set(), False: set()}
+    elsewhere: set[str] = set()
+    operations: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and (kind := _type_of(constants[node.input[2]])) != "int32":
+            before = made_by.get(node.input[0])
+            source = before.input[0] if before is not None and before.op_type == "QuantizeLinear" else node.input[0]
+            types[source in constants].add(kind)
+            elsewhere.add(_type_of(constants[node.input[1]]))
+        elif any(name in made_by and made_by[name].op_type == "DequantizeLinear" for name in node.input):
+            operations[node.op_type] += 1
+    del operations["QuantizeLinear"]
+    return Quantised(
+        activations=tuple(sorted(types[False])),
+        weights=tuple(sorted(types[True])),
+        elsewhere=", ".join(sorted(elsewhere)),
+        operations=dict(sorted(operations.items())),
+    )
+
+
+def _type_of(tensor: onnx.TensorProto) -> str:
+    return str(onnx.TensorProto.DataType.Name(tensor.data_type)).lower()
 
 
 def check_graph(path: Path, *, types: bool = True) -> Graph:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
+from stagebench.dataset.download import copy
 from stagebench.errors import StagebenchError
-from stagebench.model import checks
+from stagebench.model import calibration, checks
 from stagebench.model.batches import validation_images
+from stagebench.model.placement import place
 from stagebench.preprocessing import Preprocessing
+from stagebench.quantisation import QuantisationSettings
 from stagebench.records.data import DatasetRecord
 from stagebench.records.envelope import FileEntry, Stopwatch, passed_on
 from stagebench.records.failures import failure_recorded
@@ -42,6 +45,11 @@ class _Source:
     #: Held-out images, uint8 (N, crop, crop, 3), and the simplified file's logits on them.
     images: NDArray[np.uint8]
     wanted: NDArray[np.float32]
+    quantisation: QuantisationSettings
+
+    def calibration(self) -> calibration.CalibrationImages:
+        """Return the images to calibrate with."""
+        return calibration.CalibrationImages(self.manifest, self.preprocessing, self.quantisation.images)
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,16 @@ def prepare_variant(
     preprocessing: Preprocessing,
     manifest: Path,
     dataset_record: Path,
+    quantisation: QuantisationSettings = QuantisationSettings(),  # noqa: B008 - frozen
+    file: str | None = None,
+    sha256: str | None = None,
 ) -> None:
     """Write the prepared file of an ONNX variant and compare it with fp32 on held-out images.
 
     Args:
         onnx_variant: one of `stagebench.vocabulary.ONNX_VARIANTS`.
+        file: the user's own quantised file, which is taken in place of one that is made here.
+        sha256: its expected digest; None for a file that is taken as it is.
 
     If the file cannot be made, is invalid or gives no finite logits, the record has the state "failed".
 
@@ -91,9 +104,9 @@ def prepare_variant(
     with failure_recorded(VariantRecord, record, watch, outputs=outputs):
         images = validation_images(manifest, _COMPARED, preprocessing)
         wanted = checks.run(simplified, images)
-        source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted)
+        source = _Source(simplified, weights, architecture, preprocessing, manifest, images, wanted, quantisation)
         with replacing(out) as part:
-            made = _MAKERS[onnx_variant](source, part)
+            made = _MAKERS[onnx_variant](source, part) if file is None else _own(source, part, file, sha256)
         if not np.isfinite(made.logits).all():
             raise StagebenchError(f"{out}: gives logits that are not finite")
         VariantRecord.make(
@@ -104,6 +117,7 @@ def prepare_variant(
                 compared_in=made.compared_in,
                 compared=checks.agreement(made.logits, wanted[: len(made.logits)], "fp32"),
                 quantisation=made.quantisation,
+                prepared=file,
             ),
             inputs={
                 "onnx": made_from.outputs["onnx"],
@@ -111,7 +125,7 @@ def prepare_variant(
                 "manifest": dataset.outputs["manifest"],
             },
             outputs={"onnx": FileEntry.of(out)},
-            versions=versions("torch", "onnx", "onnxruntime"),
+            versions=versions("torch", "onnx", "onnxruntime", "nncf"),
         ).write(record)
 
 
@@ -153,115 +167,68 @@ def _cast(source: _Source, dtype: str) -> Classifier:
     return Classifier(network, source.preprocessing).eval()
 
 
-def _int8_symmetric(source: _Source, out: Path) -> _Made:
-    """Quantise as TensorRT takes it: signed, symmetric, biases left in floating point."""
-    from onnxruntime.quantization import CalibrationMethod, QuantType
-
-    quantisation = _quantise(
-        source,
-        out,
-        activation_type=QuantType.QInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    )
-    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
+def _int8_cpu(source: _Source, out: Path) -> _Made:
+    """Quantise as NNCF places pairs for CPUs; OpenVINO and ONNX Runtime compute its file in the fewest layers."""
+    images = source.calibration()
+    onnx.save(calibration.quantised(source.simplified, images, source.quantisation), out)
+    return _quantised(source, out, images)
 
 
-def _int8_asymmetric(source: _Source, out: Path) -> _Made:
-    """Quantise as CPUs are fast with: unsigned activations with a zero point, signed weights, integer biases.
-
-    Weights keep 7 bits: CPUs without VNNI add pairs of products in 16 bits, where 8-bit weights overflow and the
-    classes of one image in five change.
-    """
-    from onnxruntime.quantization import CalibrationMethod, QuantType
-
-    quantisation = _quantise(
-        source,
-        out,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-        reduce_range=True,
-        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
-    )
-    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
+def _int8_tensorrt(source: _Source, out: Path) -> _Made:
+    """Quantise where TensorRT fuses, signed and symmetric: it takes nothing else."""
+    return _placed(source, out, fp8=False)
 
 
 def _fp8(source: _Source, out: Path) -> _Made:
-    from onnxruntime.quantization import CalibrationMethod, QuantType
+    """Quantise in fp8 where TensorRT fuses."""
+    return _placed(source, out, fp8=True)
 
-    quantisation = _quantise(
-        source,
-        out,
-        activation_type=QuantType.QFLOAT8E4M3FN,
-        weight_type=QuantType.QFLOAT8E4M3FN,
-        calibrate_method=CalibrationMethod.Distribution,
-        # Weights as a pair of operations: otherwise the calibration takes minutes for the same accuracy.
-        extra_options={"QuantizeBias": False, "AddQDQPairToWeight": True},
+
+def _placed(source: _Source, out: Path, *, fp8: bool) -> _Made:
+    images, settings = source.calibration(), source.quantisation
+    ranges = calibration.ranges(source.simplified, images, settings)
+    model = onnx.load(source.simplified)
+    place(model, ranges, fp8=fp8, weight_bits=settings.weight_bits, exclude=settings.exclude)
+    onnx.save(model, out)
+    return _quantised(source, out, images)
+
+
+def _quantised(source: _Source, out: Path, images: calibration.CalibrationImages) -> _Made:
+    """Run a quantised file as it is written, and describe it."""
+    settings, found = source.quantisation, checks.quantised(onnx.load(out))
+    described = Quantisation(
+        activations=found.activations,
+        weights=found.weights,
+        elsewhere=found.elsewhere,
+        weight_bits=8 if "float8e4m3fn" in found.weights else settings.weight_bits,
+        library="nncf",
+        method=settings.method,
+        calibration=images.describe(),
+        operations=found.operations,
+        exclude=settings.exclude,
     )
-    _mend_scales(out)
-    return _Made(checks.run(out, source.images, optimise=False), quantisation=quantisation)
+    return _Made(checks.run(out, source.images, optimise=False), quantisation=described)
 
 
-def _mend_scales(path: Path) -> None:
-    """Give channels whose weights are all zero a scale of one: the quantiser computes zero, which divides 0 by 0."""
-    model = onnx.load(path)
-    scales = {node.input[1] for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")}
-    for tensor in model.graph.initializer:
-        if tensor.name in scales:
-            values = onnx.numpy_helper.to_array(tensor)
-            if (values == 0).any():
-                mended = np.where(values == 0, np.ones_like(values), values)
-                tensor.CopyFrom(onnx.numpy_helper.from_array(mended, tensor.name))
-    onnx.save(model, path)
+def _own(source: _Source, out: Path, file: str, sha256: str | None) -> _Made:
+    """Copy the user's own quantised file and run it as it is written.
 
-
-def _quantise(
-    source: _Source,
-    out: Path,
-    *,
-    activation_type: Any,
-    weight_type: Any,
-    calibrate_method: Any,
-    extra_options: dict[str, bool],
-    reduce_range: bool = False,
-) -> Quantisation:
-    """Quantise convolutions, matrix products and additions with calibrated ranges; return how."""
-    from onnxruntime.quantization import QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    from stagebench.model.calibration import CalibrationImages
-
-    reader = CalibrationImages(source.manifest, source.preprocessing)
-    operations = ["Conv", "Gemm", "MatMul", "Add"]
-    inferred = out.with_suffix(".inferred")
-    # Shapes alone: simplification has done the rest.
-    quant_pre_process(source.simplified, inferred, skip_optimization=True, skip_symbolic_shape=True)
-    quantize_static(
-        inferred,
-        out,
-        reader,
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=operations,
-        per_channel=True,
-        reduce_range=reduce_range,
-        activation_type=activation_type,
-        weight_type=weight_type,
-        calibrate_method=calibrate_method,
-        extra_options=extra_options,
-    )
-    inferred.unlink()
-    return Quantisation(
-        activations=activation_type.name,
-        weights=weight_type.name,
-        weight_bits=7 if reduce_range else 8,
-        calibration_method=calibrate_method.name,
-        calibration=reader.describe(),
-        operations=tuple(operations),
-        per_channel=True,
-        options=extra_options,
-    )
+    Raises:
+        StagebenchError: it is missing, has another digest, has other ends than the simplified file, or no Q/DQ.
+    """
+    path = Path(file).expanduser()
+    copy(path, out, algorithm="sha256", expected=sha256)
+    checks.check_graph(path)
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    if not {"QuantizeLinear", "DequantizeLinear"} <= kinds:
+        raise StagebenchError(f"{path}: has no QuantizeLinear and DequantizeLinear, so it is not a quantised model")
+    logits = checks.run(out, source.images, optimise=False)
+    if logits.shape != source.wanted.shape:
+        raise StagebenchError(
+            f"{path}: gives {logits.shape[1]} classes, {source.simplified} gives {source.wanted.shape[1]}: "
+            "name a file of the same model"
+        )
+    return _Made(logits)
 
 
 #: Makes the file of each of `ONNX_VARIANTS`.
@@ -269,7 +236,7 @@ _MAKERS: dict[str, Callable[[_Source, Path], _Made]] = {
     "fp32": _fp32,
     "fp16": _fp16,
     "bf16": _bf16,
-    "int8-symmetric": _int8_symmetric,
-    "int8-asymmetric": _int8_asymmetric,
+    "int8-cpu": _int8_cpu,
+    "int8-tensorrt": _int8_tensorrt,
     "fp8": _fp8,
 }

@@ -70,16 +70,22 @@ class Calibration(Value):
 
 
 class Quantisation(Value):
-    """Quantisation of a file; types and methods by ONNX Runtime's names."""
+    """Quantisation of a file."""
 
-    activations: str
-    weights: str
+    #: Types of what is multiplied, by ONNX's names: "int8", "uint8", "float8e4m3fn".
+    activations: tuple[str, ...]
+    weights: tuple[str, ...]
+    #: Type of what is not quantised.
+    elsewhere: str
     weight_bits: int
-    calibration_method: str
+    #: The library that took the ranges, and its method by the config's name.
+    library: str
+    method: str
     calibration: Calibration
-    operations: tuple[str, ...]
-    per_channel: bool
-    options: dict[str, bool]
+    #: Operations with a quantised input, by type: "Conv" -> 53.
+    operations: dict[str, int]
+    #: Nodes that the config excludes.
+    exclude: tuple[str, ...]
 
 
 class Variant(Value):
@@ -90,8 +96,10 @@ class Variant(Value):
     #: Library that computed the logits that were compared.
     compared_in: str
     compared: Agreement
-    #: Null for files that are not quantised.
+    #: Null for files that are not quantised, or that the user brought.
     quantisation: Quantisation | None
+    #: The user's own file that it is a copy of; null for one that was made here.
+    prepared: str | None
 
 
 class WeightsRecord(Record[Weights]):
@@ -119,4 +127,4 @@ class VariantRecord(Record[Variant]):
     """Beside {onnx_variant}.onnx."""
 
     KIND: ClassVar[str] = "variant"
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3

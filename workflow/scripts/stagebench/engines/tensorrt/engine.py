@@ -29,7 +29,7 @@ class TensorRTEngine(Engine):
         "tf32": "fp32",
         "fp16": "fp16",
         "bf16": "bf16",
-        "int8": "int8-symmetric",
+        "int8": "int8-tensorrt",
         "fp8": "fp8",
     }
     build_options = BuildOptions
