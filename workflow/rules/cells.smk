@@ -97,7 +97,9 @@ def rows_of(precisions):
     rows = []
     for cell in cells:
         records = records_of(cell)
-        settings = {stage: settings_of(stage, cell) for stage in records}
+        settings = {
+            stage: settings_of(stage, cell) for stage in filter(records.get, records)
+        }
         rows.append(
             {
                 "cell": cell.model_dump(mode="json"),

@@ -171,6 +171,7 @@ def settings_of(stage, cell):
         batch=cell.batch,
         dataset=model.dataset,
         recipe=model.preprocessing.recipe(DECODER),
+        onnx_variant=engine_of(cell.engine).variant(cell.precision),
     )
     linked, fitted = (
         CONFIG.datasets[model.dataset].is_folder,
@@ -182,7 +183,7 @@ def settings_of(stage, cell):
         "weights": model_settings if fitted else checkpoint_settings,
         "exported": model_settings,
         "simplified": simplification_settings,
-        "variant": model_settings,
+        "variant": variant_settings,
         "engine": build_settings,
         "validation": validation_settings,
         "inference": inference_settings,
