@@ -65,6 +65,21 @@ def test_a_failure_is_not_masked_by_touch(project):
     assert_heals(project)
 
 
+def test_a_date_in_the_future_is_told_before_anything_is_lost(project):
+    manifest = project.folder / "results/datasets/sample/manifest.csv"
+    times = manifest.stat()
+    os.utime(manifest, (4e9, 4e9))
+    done = project.run(REPORT, "-R", "run_inference")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "results/datasets/sample/manifest.csv: is dated 2096-10-02, which is in the future; touch it" in said
+    assert "Traceback" not in said
+    assert len(inference_records(project)) == 4
+    assert (project.folder / REPORT).exists()
+    os.utime(manifest, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert project.planned() == {}
+
+
 def test_touch_does_not_pass_old_figures_off_as_those_of_an_edited_config(project):
     project.configure(measurement={"repeats": 2})
     assert project.run(REPORT, "--touch").returncode == 0

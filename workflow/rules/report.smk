@@ -6,8 +6,9 @@ Leaves: <results>/report.md with report.json and table.csv, <results>/precision/
 """
 
 
-# So that no report of an earlier config stays if this run fails.
+# Nothing is lost to a wrong date, and no report of an earlier config stays if this run fails.
 onstart:
+    refuse_dates_ahead()
     remove_due_reports()
 
 

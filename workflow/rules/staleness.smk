@@ -11,6 +11,7 @@ The settings themselves go to the script as `settings`. A parameter that depends
 
 import hashlib
 import json
+import time
 
 from snakemake.io import IOFile
 
@@ -20,6 +21,8 @@ from stagebench.records import io, kinds, reports
 from stagebench.vocabulary import CHECKPOINT
 
 _EDITION = re.compile(r"edition (\d+)")
+# Clocks of machines that share a file system differ by as much.
+_AHEAD_S = 60
 
 
 def runs_here():
@@ -165,6 +168,20 @@ def edition_of_report(wildcards):
         os.path.exists(place(path)) for path in row_records(wildcards)
     )
     return f"edition {max(numbers, default=1) + (0 if sound or not numbers else 1)}"
+
+
+def refuse_dates_ahead():
+    """End the run if a file that it reads is dated in the future, before anything is deleted.
+
+    Snakemake fails each job whose output is older than an input, after it has run.
+    """
+    for job in workflow.dag.needrun_jobs():
+        for file in map(Path, job.input):
+            if file.exists() and file.stat().st_mtime > time.time() + _AHEAD_S:
+                dated = time.strftime("%Y-%m-%d", time.localtime(file.stat().st_mtime))
+                raise WorkflowError(
+                    f"{file}: is dated {dated}, which is in the future; touch it, or correct the clock"
+                )
 
 
 def remove_due_reports():
