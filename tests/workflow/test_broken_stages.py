@@ -10,20 +10,22 @@ import pytest
 from support.project import Project, copy_of_finished
 
 REPORT = "results/report.md"
-# Networks that break at one stage each; each is the small network but for that.
-NETWORKS = '''\
-"""Networks that break."""
-
-import torch
+# Networks that break at one stage each, each in a module of its own; it is the small network but for that.
+NETWORKS = {
+    "sound": """\
 from support.tiny import TinyResNet
 
 
 def sound():
     return TinyResNet()
-
-
+""",
+    "unbuildable": """\
 def unbuildable():
     raise ValueError("no such network")
+""",
+    "unexportable": """\
+import torch
+from support.tiny import TinyResNet
 
 
 class _Unexportable(TinyResNet):
@@ -35,6 +37,10 @@ class _Unexportable(TinyResNet):
 
 def unexportable():
     return _Unexportable()
+""",
+    "unequal": '''\
+import torch
+from support.tiny import TinyResNet
 
 
 class _Unequal(TinyResNet):
@@ -47,6 +53,9 @@ class _Unequal(TinyResNet):
 
 def unequal():
     return _Unequal()
+''',
+    "unvalidated": '''\
+from support.tiny import TinyResNet
 
 
 class _Unvalidated(TinyResNet):
@@ -62,7 +71,8 @@ class _Unvalidated(TinyResNet):
 
 def unvalidated():
     return _Unvalidated()
-'''
+''',
+}
 BROKEN = {
     "unbuildable": ("weights", "no such network"),
     "unexportable": ("exported", "TypeError: an operator without a symbol"),
@@ -74,12 +84,15 @@ BROKEN = {
 def project(finished, tmp_path_factory) -> Project:
     """Several models in one config, most of which break."""
     made = copy_of_finished(finished, tmp_path_factory.mktemp("broken") / "project")
-    (made.folder / "tests/networks.py").write_text(NETWORKS)
-    names = ["sound", *BROKEN, "unvalidated", "mismatched"]
-    entries = {name: {"architecture": f"networks.{name}", "weights": "demo", "dataset": "sample"} for name in names}
+    for name, text in NETWORKS.items():
+        (made.folder / f"tests/network_{name}.py").write_text(text)
+    names = [*NETWORKS, "mismatched"]
+    entries = {
+        name: {"architecture": f"network_{name}.{name}", "weights": "demo", "dataset": "sample"} for name in NETWORKS
+    }
     entries["mismatched"] = {
-        "architecture": "networks.sound",
-        "weights": {"file": str(made.folder / "tests/networks.py"), "sha256": "0" * 64},
+        "architecture": "network_sound.sound",
+        "weights": {"file": str(made.folder / "tests/network_sound.py"), "sha256": "0" * 64},
         "dataset": "sample",
     }
     made.configure(
@@ -141,7 +154,7 @@ def test_a_plain_run_fails_after_the_report_is_written(project):
 
 
 def test_the_option_in_the_report_tries_again(project):
-    networks = project.folder / "tests/networks.py"
+    networks = project.folder / "tests/network_unequal.py"
     before = networks.read_text()
     text = (project.folder / REPORT).read_text()
     [option] = set(re.findall(r"-R (results/models/unequal/\S+\.json)", text))

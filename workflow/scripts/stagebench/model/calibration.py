@@ -149,6 +149,6 @@ def load_nncf() -> ModuleType:
                 sys.modules["openvino_telemetry"] = sender
     import nncf
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     loaded: ModuleType = nncf
     return loaded
