@@ -54,20 +54,18 @@ class EndedError(BaseException):
 def logged(log: str | Path, job: Job) -> Iterator[None]:
     """Run a stage with its log in the file `log`; a `StagebenchError` ends it with that one line.
 
-    If it is ended from outside (SIGTERM, SIGINT, SIGHUP), or if the Snakemake that started it is gone, its children are
-    ended and its work in progress is removed first. Then a line says so; for a scheduler's SIGTERM it names the rule of
-    `job` and the resources that it had.
+    If it is ended from outside (SIGTERM, SIGINT, SIGHUP), a line says so at once, since a scheduler may wait for no
+    more; for its SIGTERM the line names the rule of `job` and the resources that it had. Then its children are ended
+    and its work in progress is removed, as they are if the Snakemake that started it is gone.
     """
     job_begins(job.params.get("compared"))
     path = Path(log)
     path.unlink(missing_ok=True)
     logs.start(path)
-    watch = Stopwatch()
-    _obey()
+    _obey(job)
     try:
         yield
     except EndedError as ended:
-        _log.error("%s", _ended_line(ended, job, watch.seconds()))
         signal.signal(ended.number, signal.SIG_DFL)
         os.kill(os.getpid(), ended.number)
     except lifetime.OrphanedError as orphaned:
@@ -89,19 +87,21 @@ def optional(path: str | Sequence[str]) -> Path | None:
     return Path(str(path)) if path else None
 
 
-def _obey() -> None:
+def _obey(job: Job) -> None:
     """Raise in this process, wherever it is, when a signal ends it or when its Snakemake is gone.
 
     Each does so once: nothing interrupts what then cleans up, but for a second signal of the kind, which kills.
     """
-    process = os.getpid()
+    process, watch = os.getpid(), Stopwatch()
     lifetime.work_for(lifetime.snakemakes())
 
-    def ended(number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if os.getpid() != process:  # a forked worker has nothing to clean up, and nothing to add
             os.kill(os.getpid(), number)
-        raise EndedError(number)
+        ended = EndedError(number)
+        _log.error("%s", _ended_line(ended, job, watch.seconds()))
+        raise ended
 
     def looked(_number: int, _frame: FrameType | None) -> None:
         try:
@@ -112,7 +112,7 @@ def _obey() -> None:
 
     for number in FROM_OUTSIDE:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(number, ended)
+            signal.signal(number, end)
     # A timer, since a thread would keep the stage from forking; forked processes do not have it.
     signal.signal(signal.SIGALRM, looked)
     signal.siginterrupt(signal.SIGALRM, False)
