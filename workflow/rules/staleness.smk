@@ -93,12 +93,12 @@ def parts_of(architecture):
 def architecture_of(wildcards):
     """The code of the model's architecture, and versions of the distributions that this takes over.
 
-    One that is not found is the job's to tell: other models go on.
+    Versions are those of this machine, wherever jobs run: a model that is prepared here is not prepared anew for a
+    cluster. An architecture that is not found is the job's to tell: other models go on.
     """
     code, distributions = parts_of(model_of(wildcards).architecture)
-    found = io.versions(*distributions) if runs_here() else {}
-    versions = [f"{library} {version}" for library, version in found.items()]
-    return ", ".join([code, *(versions if runs_here() else ["libraries of the job"])])
+    found = io.versions(*distributions)
+    return ", ".join([code, *(f"{library} {found[library]}" for library in found)])
 
 
 def architecture_run(wildcards):
