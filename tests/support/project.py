@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import shutil
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
+SHELLS = ("bash", "dash", "sh")  # one of them starts a job's script
 SMALL = {
     "cases": {
         "models": ["tiny"],
@@ -104,3 +107,13 @@ def until(condition: Callable[[], Any], running: subprocess.Popen[Any] | None = 
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.001)
     return value
+
+
+def job_of(snakemake: subprocess.Popen[Any], rule: str) -> psutil.Process | None:
+    """The process that runs a rule's script; None while there is none."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(snakemake.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() not in SHELLS:
+                    return child
+    return None

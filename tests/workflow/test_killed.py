@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
-from support.project import Project, copy_of_repository, until
+from support.project import Project, copy_of_repository, job_of, until
 from support.server import serving
 from support.stages import PREPROCESSING, archive_record, pack_archive
 
@@ -27,7 +27,6 @@ from stagebench.records.io import digest
 
 IMAGES = 1000
 KILLS = 3  # of each job
-SHELLS = ("bash", "dash", "sh")  # one of them starts a job's script
 RECIPE = PREPROCESSING.recipe(DECODER)
 TARGET = f"results/datasets/killed/pixels/{RECIPE}.npy"
 
@@ -42,16 +41,6 @@ def pictures():
     for number in range(1, IMAGES + 1):
         data = files[number % len(files)]
         yield sample_name("val", number), data[:2] + b"\xff\xfe\x00\x0a" + f"{number:08d}".encode() + data[2:]
-
-
-def job_of(snakemake, rule):
-    """The process that runs a rule's script; None while there is none."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(snakemake.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() not in SHELLS:
-                    return child
-    return None
 
 
 @contextlib.contextmanager

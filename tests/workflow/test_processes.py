@@ -14,10 +14,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.project import Project, copy_of_repository, until
+from support.project import Project, copy_of_repository, job_of, until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SHELLS = ("bash", "dash", "sh")  # one of them starts a job's script
 INT8 = "results/inference/local/tiny/held/int8/batch4.json"
 
 # An engine outside the package: it says that it is being timed, and stays at that while the file `hold` exists.
@@ -142,16 +141,6 @@ def started(project):
             process.kill()
             process.wait()
             end(seen)
-
-
-def job_of(snakemake, rule):
-    """The process that runs a rule's script; None while there is none."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(snakemake.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if any(word.endswith(f".{rule}.py") for word in child.cmdline()) and child.name() not in SHELLS:
-                    return child
-    return None
 
 
 def timed(project, snakemake, seen):
